@@ -5,34 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// Region is one mapping of a process.
-type Region struct {
-	Start, End uint64
-	Perms      string // as in /proc/PID/maps, "rw-p"
-	Offset     uint64 // in the mapped file
-	Inode      uint64
-	Name       string // path, "[stack]", "/memfd:NAME (deleted)" or nothing
-	Locked     bool   // mlocked: never swapped
-	NoDump     bool   // left out of core dumps
-}
-
-func (r Region) String() string {
-	name := r.Name
-	if name == "" {
-		name = "anonymous memory"
-	}
-	if r.Locked {
-		name += ", locked"
-	}
-	return fmt.Sprintf("%x-%x %s %s", r.Start, r.End, r.Perms, name)
-}
 
 // Hit is a secret found in a region.
 type Hit struct {
@@ -83,11 +58,16 @@ func Process(pid int, sets ...*Set) (*Report, error) {
 	if s.pagemap, err = os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)); err == nil {
 		defer s.pagemap.Close()
 	}
+	if s.memfds, err = memfds(pid); err != nil {
+		return nil, err
+	}
 	for _, r := range regions {
 		s.region(r)
 	}
-	if err := s.unmapped(regions); err != nil {
-		return nil, err
+	for _, m := range s.memfds {
+		if err := s.unmapped(m); err != nil {
+			return nil, err
+		}
 	}
 	return s.rep, nil
 }
@@ -104,40 +84,11 @@ func File(f *os.File, sets ...*Set) (*Report, error) {
 	return s.rep, s.file(f, r)
 }
 
-// Regions lists the mappings of a process.
-func Regions(pid int) ([]Region, error) {
-	path := fmt.Sprintf("/proc/%d/smaps", pid)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var rs []Region
-	for line := range strings.Lines(string(b)) {
-		if f, ok := strings.CutPrefix(line, "VmFlags:"); ok && len(rs) > 0 {
-			flags := strings.Fields(f)
-			r := &rs[len(rs)-1]
-			r.Locked, r.NoDump = slices.Contains(flags, "lo"), slices.Contains(flags, "dd")
-			continue
-		}
-		var r Region
-		var dev string
-		if n, _ := fmt.Sscanf(line, "%x-%x %s %x %s %d", &r.Start, &r.End, &r.Perms, &r.Offset, &dev, &r.Inode); n == 6 {
-			if f := strings.Fields(line); len(f) > 5 {
-				r.Name = strings.Join(f[5:], " ")
-			}
-			rs = append(rs, r)
-		}
-	}
-	if len(rs) == 0 {
-		return nil, fmt.Errorf("%s lists no memory: the process has ended", path)
-	}
-	return rs, nil
-}
-
 type scanner struct {
 	pid     int
 	mem     *os.File
 	pagemap *os.File // nil where it cannot be read
+	memfds  []memfd
 	sets    []*Set
 	rep     *Report
 }
@@ -147,8 +98,7 @@ func (s *scanner) region(r Region) {
 	case r.Perms[3] == 's':
 		// Through the file, not the mapping: reading a hole through a mapping
 		// of a memfd fills it.
-		f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", s.pid, r.Start, r.End))
-		if err == nil {
+		if f := s.open(r); f != nil {
 			defer f.Close()
 			if s.file(f, r) == nil {
 				return
@@ -165,6 +115,23 @@ func (s *scanner) region(r Region) {
 	if r.Perms[0] == 'r' {
 		s.read(r.Start, r.End, r)
 	}
+}
+
+// open opens what r maps: by the mapping, which takes a privilege, else by a
+// descriptor for the same memfd.
+func (s *scanner) open(r Region) *os.File {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", s.pid, r.Start, r.End))
+	if err == nil {
+		return f
+	}
+	for _, m := range s.memfds {
+		if m.inode == r.Inode {
+			if f, err := os.Open(m.path); err == nil {
+				return f
+			}
+		}
+	}
+	return nil
 }
 
 // touched lists the stretches of r whose pages exist, in memory or in swap.
@@ -261,44 +228,22 @@ func (s *scanner) file(f *os.File, r Region) error {
 	return nil
 }
 
-// unmapped searches the memfds that a process holds open, where no mapping of
-// it covers them.
-func (s *scanner) unmapped(regions []Region) error {
-	dir := fmt.Sprintf("/proc/%d/fd", s.pid)
-	fds, err := os.ReadDir(dir)
+// unmapped searches a memfd where no mapping covers it.
+func (s *scanner) unmapped(m memfd) error {
+	f, err := os.Open(m.path)
 	if err != nil {
-		return err
+		s.unread(0, uint64(m.size), Region{End: uint64(m.size), Inode: m.inode, Name: m.name}, err)
+		return nil
 	}
-	seen := map[uint64]bool{}
-	for _, e := range fds {
-		path := filepath.Join(dir, e.Name())
-		name, err := os.Readlink(path)
-		if err != nil || !strings.HasPrefix(name, "/memfd:") {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil || seen[st.Ino] {
-			continue
-		}
-		seen[st.Ino] = true
-		f, err := os.Open(path)
-		if err != nil {
-			r := Region{End: uint64(st.Size), Inode: st.Ino, Name: name}
-			s.unread(0, r.End, r, err)
-			continue
-		}
-		at := uint64(0)
-		for _, m := range covering(regions, st.Ino) {
-			err = errors.Join(err, s.gap(f, at, m.Offset, name))
-			at = max(at, m.Offset+m.End-m.Start)
-		}
-		err = errors.Join(err, s.gap(f, at, uint64(st.Size), name))
-		f.Close()
-		if err != nil {
+	defer f.Close()
+	at := uint64(0)
+	for _, r := range covering(s.rep.Regions, m.inode) {
+		if err := s.gap(f, at, r.Offset, m.name); err != nil {
 			return err
 		}
+		at = max(at, r.Offset+r.End-r.Start)
 	}
-	return nil
+	return s.gap(f, at, uint64(m.size), m.name)
 }
 
 func (s *scanner) gap(f *os.File, from, to uint64, name string) error {
@@ -306,52 +251,4 @@ func (s *scanner) gap(f *os.File, from, to uint64, name string) error {
 		return nil
 	}
 	return s.file(f, Region{Start: from, End: to, Offset: from, Perms: "----", Name: name + ", not mapped"})
-}
-
-func covering(regions []Region, inode uint64) (ms []Region) {
-	for _, r := range regions {
-		if r.Inode == inode && strings.HasPrefix(r.Name, "/memfd:") {
-			ms = append(ms, r)
-		}
-	}
-	slices.SortFunc(ms, func(a, b Region) int { return int(int64(a.Offset - b.Offset)) })
-	return ms
-}
-
-// window passes adjoining pieces of memory to the sets, each with the end of
-// the one before it.
-type window struct {
-	s    *scanner
-	r    Region
-	buf  []byte
-	next uint64 // where the next piece must begin to adjoin
-	kept int    // bytes of the last piece in front of it
-}
-
-func (s *scanner) window(r Region) *window {
-	return &window{s: s, r: r, buf: make([]byte, margin+1<<20), next: ^uint64(0)}
-}
-
-// room is where to read the next piece to, of at most n bytes.
-func (w *window) room(n uint64) []byte {
-	return w.buf[margin : margin+min(n, uint64(len(w.buf)-margin))]
-}
-
-// add searches the n bytes read into room, from address at.
-func (w *window) add(at uint64, n int) {
-	if w.next != at {
-		w.kept = 0
-	}
-	b := w.buf[margin-w.kept : margin+n]
-	for _, set := range w.s.sets {
-		set.Search(b, at-uint64(w.kept), func(f Found) {
-			if f.Addr+uint64(f.Len) > at { // else it was seen with the last piece
-				w.s.rep.Hits = append(w.s.rep.Hits, Hit{f, w.r})
-			}
-		})
-	}
-	w.s.rep.Bytes += int64(n)
-	w.kept = min(margin, n) &^ 7
-	copy(w.buf[margin-w.kept:margin], w.buf[margin+n-w.kept:margin+n])
-	w.next = at + uint64(n)
 }
