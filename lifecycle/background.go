@@ -1,0 +1,76 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyVar tells a daemon that somebody waits on descriptor 3 for it to be
+// ready. Only Start sets it.
+const readyVar = "_TOKENFS_READY"
+
+// ErrDaemon is what Start fails with when the daemon has already said why.
+type ErrDaemon struct{ ExitCode int }
+
+func (e *ErrDaemon) Error() string { return fmt.Sprintf("the daemon ended with status %d", e.ExitCode) }
+
+// Start runs this program again with argv as a daemon, whose main must come to
+// Run, and returns when it is ready. Until then the daemon has the caller's
+// standard error, so that what it has to say, be it a panic, is seen.
+func Start(argv ...string) error {
+	// A daemon must not keep open what its caller's shell left open.
+	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("close inherited files: %w", err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	defer read.Close()
+	cmd := self(argv)
+	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{write}
+	cmd.Env = append(cmd.Env, readyVar+"=3")
+	if err := cmd.Start(); err != nil {
+		write.Close()
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	write.Close()
+	if ready, err := io.ReadAll(read); err == nil && len(ready) > 0 {
+		return nil
+	}
+	if err := cmd.Wait(); err != nil {
+		return &ErrDaemon{max(cmd.ProcessState.ExitCode(), 1)}
+	}
+	return nil // it found nothing left to do, and said so
+}
+
+// Background says whether this process was started by Start.
+func Background() bool { return os.Getenv(readyVar) != "" }
+
+// announce tells Start that the filesystem can be used, and lets go of the
+// caller's standard error.
+var announce = sync.OnceValue(func() error {
+	if !Background() {
+		return nil
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("leave the terminal: %w", err)
+	}
+	defer null.Close()
+	for fd := range 3 {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return fmt.Errorf("leave the terminal: %w", err)
+		}
+	}
+	pipe := os.NewFile(3, "ready")
+	defer pipe.Close()
+	_, err = pipe.Write([]byte("ready\n"))
+	return err
+})

@@ -1,0 +1,262 @@
+package lifecycle
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// wipeTimeout leaves room for a daemon under full load.
+	wipeTimeout = 30 * time.Second
+	killTimeout = 2 * time.Second
+)
+
+// A client is the other end of the control socket of one mount.
+type client struct {
+	mountpoint string
+	entry      mountEntry
+	conn       *net.UnixConn
+	server     *unix.Ucred
+}
+
+// dial connects to the daemon behind the mount at mountpoint, and to no other.
+func dial(mountpoint string) (*client, error) {
+	entry, found, err := mountedAt(mountpoint)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, faultf(NotMounted, "nothing is mounted on %s: tokenfs mount", mountpoint)
+	case entry.Type != fsType:
+		return nil, faultf(NotMounted, "a %s filesystem is mounted on %s, and not tokenfs", entry.Type, mountpoint)
+	case !entry.ours():
+		uid, _ := entry.owner()
+		return nil, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d, and this is uid %d: run tokenfs as that user", mountpoint, uid, os.Geteuid())
+	}
+	if err := checkParent(mountpoint); err != nil {
+		return nil, err
+	}
+	path := socketPath(mountpoint)
+	parent, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	defer parent.Close()
+	conn, err := net.DialTimeout("unix", at(parent, filepath.Base(path)), answerTimeout)
+	if err != nil {
+		return nil, faultf(Dead, "%s is mounted, but nobody answers at its control socket (%w): tokenfs unmount or tokenfs mount clears that up", mountpoint, errors.Unwrap(err))
+	}
+	c := &client{mountpoint: mountpoint, entry: entry, conn: conn.(*net.UnixConn)}
+	c.server, err = peerOf(c.conn)
+	if err == nil && c.server.Uid != 0 && int(c.server.Uid) != os.Geteuid() {
+		err = faultf(Mountpoint, "the control socket %s is served by uid %d and not by this user: somebody is impersonating the daemon", path, c.server.Uid)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *client) close() { c.conn.Close() }
+
+// errSilent is a daemon that is there and does not answer.
+var errSilent = errors.New("no answer")
+
+// ask sends one request and checks that the answer is about our mount.
+func (c *client) ask(r request, timeout time.Duration) (reply, error) {
+	r.V = protocolVersion
+	line, err := encode(r)
+	if err != nil {
+		return reply{}, err
+	}
+	c.conn.SetDeadline(time.Now().Add(timeout))
+	c.conn.Write(line) // if this fails, there may still be an answer that says why
+	var answer reply
+	line, err = readLine(c.conn, replyLimit)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return answer, faultf(Dead, "%s: %w from its daemon (pid %d) within %v: it hangs or is stopped; tokenfs unmount ends it", c.mountpoint, errSilent, c.server.Pid, timeout)
+	}
+	if err != nil {
+		return answer, faultf(Dead, "%s: its daemon ended without an answer: %w", c.mountpoint, err)
+	}
+	if err := json.Unmarshal(line, &answer); err != nil {
+		return answer, fmt.Errorf("answer of the daemon (pid %d): %w", c.server.Pid, err)
+	}
+	if answer.V != protocolVersion {
+		return answer, fmt.Errorf("the daemon (pid %d) answers in protocol version %d, and this tokenfs speaks %d: use the one that it was started with", c.server.Pid, answer.V, protocolVersion)
+	}
+	if answer.Kind != "" {
+		return answer, faultf(answer.Kind, "%s", answer.Error)
+	}
+	if answer.Dev != c.entry.Dev {
+		return answer, faultf(Dead, "%s: the daemon behind its control socket (pid %d) serves another mount (%s, not %s): unmount the one on top", c.mountpoint, c.server.Pid, answer.Dev, c.entry.Dev)
+	}
+	return answer, nil
+}
+
+func readLine(conn *net.UnixConn, limit int) ([]byte, error) {
+	in := bufio.NewReader(conn)
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return bytes.TrimSuffix(line, []byte("\n")), nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		case len(line) > limit:
+			return nil, fmt.Errorf("answer longer than %d bytes", limit)
+		}
+	}
+}
+
+// Query asks the filesystem at a canonical mountpoint for its status.
+func Query(mountpoint string) (Status, error) {
+	c, err := dial(mountpoint)
+	if err != nil {
+		return Status{}, err
+	}
+	defer c.close()
+	answer, err := c.ask(request{Verb: verbStatus}, answerTimeout)
+	if err == nil && answer.Status == nil {
+		err = fmt.Errorf("the daemon (pid %d) answered without a status", c.server.Pid)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return *answer.Status, nil
+}
+
+// WipeAll destroys everything in the filesystem and gives it a fresh key.
+func WipeAll(mountpoint string) error {
+	c, err := dial(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, err = c.ask(request{Verb: verbWipe}, wipeTimeout)
+	return err
+}
+
+// WipePaths destroys files and trees, each named by its path relative to the
+// mount, and says how many files that were and which paths could not be wiped.
+func WipePaths(mountpoint string, paths []string) (files int, failed []FailedPath, err error) {
+	c, err := dial(mountpoint)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer c.close()
+	for _, p := range paths { // one each, whatever their length
+		answer, err := c.ask(request{Verb: verbWipe, Paths: [][]byte{[]byte(p)}}, wipeTimeout)
+		files += answer.Files
+		failed = append(failed, answer.Failed...)
+		if err != nil {
+			return files, failed, fmt.Errorf("wipe %q: %w", p, err)
+		}
+	}
+	return files, failed, nil
+}
+
+// Unmounted says how an unmount went.
+type Unmounted struct {
+	Busy   bool // somebody still had a file open, and now gets errors
+	Dead   bool // there was no daemon any more: the keys had gone with it
+	Killed bool // the daemon did not answer, and was killed, which destroys the keys
+	Untold bool // the daemon could not be told: it destroys the keys when the last file is closed
+}
+
+// Unmount ends the filesystem at mountpoint, in whatever state it is.
+func Unmount(mountpoint string) (how Unmounted, err error) {
+	c, err := dial(mountpoint)
+	if err == nil {
+		defer c.close()
+		var answer reply
+		answer, err = c.ask(request{Verb: verbUnmount}, stopTimeout)
+		if err == nil {
+			return Unmounted{Busy: answer.Busy}, nil
+		}
+		if !errors.Is(err, errSilent) {
+			return how, err
+		}
+		if err := c.kill(); err != nil {
+			return how, err
+		}
+		how.Killed = true
+	}
+	if KindOf(err) != Dead {
+		return how, err
+	}
+	switch probe(mountpoint) {
+	case gone:
+		how.Dead = !how.Killed
+		_, err = clearDead(mountpoint)
+	case alive: // somebody deleted the socket
+		how.Untold = true
+		err = detach(mountpoint)
+	case hung:
+		err = faultf(Dead, "%s is held by a process that neither answers nor listens: find it among this user's tokenfs processes, kill it, then try again", mountpoint)
+	}
+	return how, errors.Join(err, removeSocket(mountpoint))
+}
+
+// kill ends a daemon that does not answer.
+func (c *client) kill() error {
+	pid := int(c.server.Pid)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("daemon %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	// Only that process holds the listening socket. If it still listens now,
+	// the descriptor is its, and not that of a later process with its pid.
+	again, err := dial(c.mountpoint)
+	if KindOf(err) == Dead {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	again.close()
+	if again.server.Pid != c.server.Pid {
+		return fmt.Errorf("%s: another daemon has taken over: try again", c.mountpoint)
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill the daemon %d: %w", pid, err)
+	}
+	exited := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(killTimeout); ; {
+		n, err := unix.Poll(exited, int(time.Until(deadline).Milliseconds()))
+		if n == 1 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
+			return fmt.Errorf("the daemon %d was killed and has not ended: %w", pid, errors.Join(errSilent, err))
+		}
+	}
+}
+
+// removeSocket takes away the socket file of a daemon that is gone.
+func removeSocket(mountpoint string) error {
+	path := socketPath(mountpoint)
+	parent, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	defer parent.Close()
+	c := &control{parent: parent, name: filepath.Base(path)}
+	return c.removeStale(path)
+}

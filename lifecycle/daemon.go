@@ -1,0 +1,298 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+	"tokenfs/fs"
+)
+
+// Options of a filesystem. The zero value of each field but Mountpoint means
+// its default.
+type Options struct {
+	Mountpoint   string // see Canonical
+	Size         int64
+	Inodes       int
+	Secretmem    crypt.Secretmem
+	MountOptions []string // ordinary ones, as with -o
+
+	Version string                           // shown in status
+	Ready   func()                           // called once, when the filesystem can be used
+	Logf    func(format string, args ...any) // never given contents or keys
+}
+
+// Defaults of Options.
+const (
+	DefaultSize   = 64 << 20
+	DefaultInodes = 64 << 10
+)
+
+// ErrMounted is what Run returns when a healthy filesystem is there already.
+var ErrMounted = errors.New("already mounted")
+
+const (
+	// stopTimeout bounds tidying up: by then the keys have long been destroyed,
+	// and nothing is worth staying for.
+	stopTimeout = 10 * time.Second
+	// idleTimeout is how long an unmounted filesystem may take to end before
+	// it counts as still in use.
+	idleTimeout = 250 * time.Millisecond
+)
+
+// daemon is a filesystem being served by this process.
+type daemon struct {
+	opts    Options
+	since   time.Time
+	journal *journal
+	memory  *crypt.Memory
+	mount   *mount
+	server  *fs.Server
+	control *control
+
+	served chan error // what Serve returned
+	end    chan struct{}
+	ending sync.Once
+	ended  chan struct{} // closed when busy and err are set
+	busy   bool
+	err    error
+}
+
+// Run mounts a filesystem and serves it in this process until ctx ends, a
+// SIGTERM, SIGINT, SIGHUP or SIGQUIT arrives, a client asks for the end, or
+// somebody unmounts it. It returns with the keys destroyed, nothing mounted
+// and no socket left; nil unless that, or serving, failed.
+//
+// It must be the only one in its process, and the process must have been
+// started with GODEBUG=asyncpreemptoff=1: see ExecWithoutPreemption and Start.
+func Run(ctx context.Context, opts Options) error {
+	if err := Harden(); err != nil {
+		return err
+	}
+	if Background() {
+		unix.CloseOnExec(3)
+	}
+	if !preemptionIsOff() {
+		return fmt.Errorf("internal error: a daemon needs %s in its GODEBUG, or keys could be left on stacks", preemptOff)
+	}
+	// Before anything is mounted: a signal must never end the process without
+	// taking the mount along. A closed terminal or log must not end it either.
+	ctx, restore := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
+	defer restore()
+	signal.Ignore(unix.SIGPIPE)
+
+	if opts.Size == 0 {
+		opts.Size = DefaultSize
+	}
+	if opts.Inodes == 0 {
+		opts.Inodes = DefaultInodes
+	}
+	d := &daemon{
+		opts:    opts,
+		journal: newJournal(opts.Logf),
+		served:  make(chan error, 1),
+		end:     make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	defer d.journal.flush()
+	if err := d.start(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		d.journal.logf("asked to end: %v", context.Cause(ctx))
+	case <-d.end:
+		d.journal.logf("asked to unmount over the control socket")
+	case err := <-d.served:
+		d.served <- err
+		if err == nil {
+			d.journal.logf("%s was unmounted", d.mount.path)
+		}
+	}
+	return d.stop()
+}
+
+// start leaves nothing behind if it fails.
+func (d *daemon) start() (err error) {
+	options, err := parseMountOptions(d.opts.MountOptions, os.Geteuid() == 0)
+	if err != nil {
+		return err
+	}
+	path, err := Canonical(d.opts.Mountpoint)
+	if err != nil {
+		return err
+	}
+	d.opts.Mountpoint, d.opts.MountOptions = path, options.names
+
+	if err := d.makeRoom(); err != nil {
+		return err
+	}
+	dir, err := openDirectory(path)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			dir.Close()
+		}
+	}()
+	if err := lockDirectory(dir); err != nil {
+		return err
+	}
+	defer unix.Flock(int(dir.Fd()), unix.LOCK_UN)
+	// Whoever held the lock before may have mounted, and then dir is beneath it.
+	if err := d.makeRoom(); err != nil {
+		return err
+	}
+
+	if d.control, err = listen(path); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			d.control.close()
+		}
+	}()
+	d.memory, err = crypt.NewMemory(crypt.MemoryConfig{Quota: d.opts.Size, Inodes: d.opts.Inodes, Secretmem: d.opts.Secretmem})
+	if err != nil {
+		return faultf(Unsupported, "no protected memory for the keys: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			d.memory.Destroy()
+		}
+	}()
+	if d.mount, err = newMount(dir, path, options); err != nil {
+		return err
+	}
+	d.since = time.Now()
+	d.server, err = fs.New(d.mount.fd, d.memory, fs.Config{
+		Quota:  d.opts.Size,
+		Inodes: d.opts.Inodes,
+		UID:    uint32(os.Geteuid()),
+		GID:    uint32(os.Getegid()),
+		Logf:   d.journal.logf,
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
+	}
+	go func() { d.served <- d.server.Serve() }()
+	go d.control.serve(d.handle, d.journal.logf)
+	d.warn()
+	d.journal.flush()
+	if err := d.tellReady(); err != nil {
+		return errors.Join(err, d.stop())
+	}
+	return nil
+}
+
+// makeRoom clears dead mounts and gives way to a live one.
+func (d *daemon) makeRoom() error {
+	path := d.opts.Mountpoint
+	cleared, err := clearDead(path)
+	if err != nil {
+		return err
+	}
+	if cleared > 0 {
+		d.journal.logf("cleared a dead mount from %s: its daemon had ended without unmounting", path)
+	}
+	if _, found, err := mountedAt(path); err != nil || !found {
+		return err
+	}
+	switch _, err := Query(path); {
+	case err == nil:
+		return ErrMounted
+	case KindOf(err) == Dead:
+		return faultf(Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
+	default:
+		return err
+	}
+}
+
+// warn says at the start what a user should not have to look up in status.
+func (d *daemon) warn() {
+	names, err := d.mount.plaintextBeneath()
+	if err != nil {
+		d.journal.logf("warning: look beneath the mount: %v", err)
+	}
+	if len(names) > 0 {
+		d.journal.logf("warning: %q and possibly more was written to %s while it was being mounted: it lies beneath the mount, unprotected", names[0], d.mount.path)
+	}
+}
+
+func (d *daemon) tellReady() error {
+	if d.opts.Ready != nil {
+		d.opts.Ready()
+	}
+	return errors.Join(notify("READY=1"), announce())
+}
+
+// stop ends the filesystem: keys, mount, socket, in this order.
+func (d *daemon) stop() error {
+	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
+	defer watchdog.Stop()
+
+	d.server.Stop()
+	notify("STOPPING=1")
+	err := d.mount.unmount()
+	var serving error
+	select {
+	case serving = <-d.served:
+		d.memory.Destroy()
+		unix.Close(d.mount.fd)
+	case <-time.After(idleTimeout):
+		// Somebody has a file open, and threads still answer for it: what they
+		// use goes with the process.
+		d.busy = true
+	}
+	d.err = errors.Join(serving, err, d.control.close())
+	close(d.ended)
+	d.control.drain(time.Second)
+	return d.err
+}
+
+func (d *daemon) handle(r request) (answer reply) {
+	answer.Dev = d.mount.entry.Dev
+	switch r.Verb {
+	case verbStatus:
+		s := d.status()
+		answer.Status = &s
+	case verbWipe:
+		if r.Paths == nil {
+			if err := d.server.Wipe(); err != nil {
+				return failure(fmt.Errorf("wipe: %w", err))
+			}
+			d.journal.logf("wiped everything")
+		}
+		for _, p := range r.Paths {
+			d.wipePath(p, &answer)
+		}
+	case verbUnmount:
+		d.ending.Do(func() { close(d.end) })
+		<-d.ended
+		if answer.Busy = d.busy; d.err != nil {
+			return failure(d.err)
+		}
+	}
+	return answer
+}
+
+func (d *daemon) wipePath(p []byte, answer *reply) {
+	n, err := d.server.WipePath(string(p))
+	answer.Files += n
+	if err == nil {
+		return
+	}
+	kind := Failed
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		kind = NoPath
+	}
+	answer.Failed = append(answer.Failed, FailedPath{p, kind, err.Error()})
+}

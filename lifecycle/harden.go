@@ -1,0 +1,90 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Harden must be the first thing a process does that will hold keys: no core
+// dump, no ptrace and no /proc/PID/mem or pidfd_getfd by the same user, no file
+// for others by accident.
+func Harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the process unreadable: prctl PR_SET_DUMPABLE: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
+	unix.Umask(0o077)
+	return nil
+}
+
+// Go's asynchronous preemption interrupts a thread with a signal and leaves
+// its registers in the signal frame, on the stack, where keys are then found.
+const preemptOff = "asyncpreemptoff=1"
+
+func preemptionIsOff() bool { return godebug(os.Getenv("GODEBUG")) == os.Getenv("GODEBUG") }
+
+// godebug adds preemptOff to a GODEBUG that may ask for other things.
+func godebug(old string) string {
+	var keep []string
+	for setting := range strings.SplitSeq(old, ",") {
+		if setting != "" && !strings.HasPrefix(setting, "asyncpreemptoff=") {
+			keep = append(keep, setting)
+		}
+	}
+	return strings.Join(append(keep, preemptOff), ",")
+}
+
+// ExecWithoutPreemption replaces this process by a new run of the same program
+// with the same arguments whose runtime is set up as Run needs it; it returns
+// only if that is so already, or impossible. No descriptor of the filesystem
+// may be open yet.
+func ExecWithoutPreemption() error {
+	if preemptionIsOff() {
+		return nil
+	}
+	env := append(withoutVar(os.Environ(), "GODEBUG"), "GODEBUG="+godebug(os.Getenv("GODEBUG")))
+	return fmt.Errorf("start again with GODEBUG=%s: %w", preemptOff, unix.Exec(selfExe, os.Args, env))
+}
+
+// selfExe is the running program even if the file at its path was replaced.
+const selfExe = "/proc/self/exe"
+
+func withoutVar(env []string, name string) []string {
+	var keep []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, name+"=") {
+			keep = append(keep, v)
+		}
+	}
+	return keep
+}
+
+// daemonEnv is all a daemon gets: the caller's environment may hold secrets,
+// and would stay in the daemon's memory for as long as it lives.
+func daemonEnv() []string {
+	env := []string{"GODEBUG=" + godebug(os.Getenv("GODEBUG"))}
+	for _, name := range []string{"PATH", "GOCOVERDIR", "GORACE"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// self makes a command that runs this program again, apart from the caller's
+// terminal, process group and working directory.
+func self(argv []string) *exec.Cmd {
+	return &exec.Cmd{
+		Path:        selfExe,
+		Args:        argv,
+		Dir:         "/",
+		Env:         daemonEnv(),
+		SysProcAttr: &unix.SysProcAttr{Setsid: true},
+	}
+}

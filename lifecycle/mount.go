@@ -1,0 +1,209 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mount is a FUSE filesystem made by this process.
+type mount struct {
+	path    string
+	fd      int // /dev/fuse, for whoever serves it
+	entry   mountEntry
+	beneath *os.File // the directory that the mount hides
+}
+
+// newMount mounts on the directory that was checked as dir.
+//
+// The directory stays 0500 whenever nothing is mounted, so that an app which
+// runs at the wrong moment gets EACCES instead of leaving plaintext on it. It
+// must be writable for the moment of mounting: fusermount3 mounts only on what
+// its caller may write to.
+func newMount(dir *os.File, path string, o mountOptions) (m *mount, err error) {
+	before, err := mountTable()
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.Chmod(0o700); err != nil {
+		return nil, faultf(Mountpoint, "open the mountpoint for mounting: %w", err)
+	}
+	mountHere := mountAsUser
+	if os.Geteuid() == 0 {
+		mountHere = mountAsRoot
+	}
+	fd, err := mountHere(dir, o)
+	if closing := dir.Chmod(0o500); err == nil && closing != nil {
+		err = faultf(Mountpoint, "close the directory beneath the mount: %w", closing)
+	}
+	if err == nil {
+		m = &mount{path: path, fd: fd, beneath: dir}
+		m.entry, err = identify(before, path)
+	}
+	if err != nil {
+		if fd >= 0 {
+			unix.Close(fd) // which kills the connection, wherever it got mounted
+			clearStray(dir, before)
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// identify finds our new mount at path. Mounting went through a descriptor, so
+// somebody who replaced the path meanwhile has it mounted elsewhere; then what
+// is at path now is not ours, and must not be reported as the filesystem.
+func identify(before []mountEntry, path string) (mountEntry, error) {
+	table, err := mountTable()
+	if err != nil {
+		return mountEntry{}, err
+	}
+	top, found := topMount(table, path)
+	if !found || !top.ours() || isIn(before, top) {
+		return top, faultf(Mountpoint, "%s was replaced while it was being mounted: look who else writes to %s", path, filepath.Dir(path))
+	}
+	return top, nil
+}
+
+// clearStray unmounts what was mounted on dir after it had been moved away.
+func clearStray(dir *os.File, before []mountEntry) {
+	moved, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	if err != nil {
+		return
+	}
+	if top, found, err := mountedAt(moved); err == nil && found && top.ours() && !isIn(before, top) {
+		detach(moved) // dead already: nothing depends on its success
+	}
+}
+
+func isIn(table []mountEntry, e mountEntry) bool {
+	for _, b := range table {
+		if b.ID == e.ID && b.Dev == e.Dev {
+			return true
+		}
+	}
+	return false
+}
+
+// mountAsRoot needs no helper.
+func mountAsRoot(dir *os.File, o mountOptions) (int, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, deviceFault(err)
+	}
+	data := fmt.Sprintf("fd=%d,rootmode=40700,user_id=%d,group_id=%d,default_permissions,%s", fd, os.Geteuid(), os.Getegid(), maxRead)
+	if o.all {
+		data += ",allow_other"
+	}
+	// The magic link leads to the directory that was checked, whatever its
+	// path means by now.
+	err = unix.Mount("tokenfs", fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), fsType, o.flags, data)
+	if err == nil {
+		return fd, nil
+	}
+	unix.Close(fd)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		err = faultf(Unsupported, "mount: %w: this root has no CAP_SYS_ADMIN (a container?), without which nothing can be mounted: start it with --cap-add SYS_ADMIN --device /dev/fuse", err)
+	case errors.Is(err, unix.ENODEV):
+		err = faultf(Unsupported, "mount: %w: this kernel has no FUSE: modprobe fuse", err)
+	default:
+		err = fmt.Errorf("mount on %s: %w", dir.Name(), err)
+	}
+	return -1, err
+}
+
+// checkDevice tells what is wrong with /dev/fuse before anything else is tried.
+func checkDevice() error {
+	if err := unix.Faccessat(unix.AT_FDCWD, "/dev/fuse", unix.R_OK|unix.W_OK, unix.AT_EACCESS); err != nil {
+		return deviceFault(err)
+	}
+	return nil
+}
+
+func deviceFault(err error) error {
+	const consequence = "so no filesystem can be served"
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return faultf(Unsupported, "there is no /dev/fuse, %s: modprobe fuse, or give the container --device /dev/fuse", consequence)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return faultf(Unsupported, "/dev/fuse: %w, %s: chmod 0666 /dev/fuse as root (distributions have it so)", err, consequence)
+	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return faultf(Unsupported, "/dev/fuse: %w, this kernel has no FUSE, %s: modprobe fuse", err, consequence)
+	}
+	return faultf(Unsupported, "/dev/fuse: %w, %s", err, consequence)
+}
+
+// plaintextBeneath lists what somebody left in the directory before the mount
+// covered it. It is not protected by anything.
+func (m *mount) plaintextBeneath() ([]string, error) { return entries(m.beneath, 16) }
+
+// state says whether the mount is still there, and whether it is on top.
+func (m *mount) state() (mounted, onTop bool, err error) {
+	table, err := mountTable()
+	if err != nil {
+		return false, false, err
+	}
+	top, _ := topMount(table, m.path)
+	return isIn(table, m.entry), top.ID == m.entry.ID, nil
+}
+
+// unmount takes the mount away from its path, whether or not it is in use.
+// Whoever still has a file of it open keeps a handle that answers EIO.
+func (m *mount) unmount() error {
+	mounted, onTop, err := m.state()
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		return nil
+	}
+	if !onTop {
+		return fmt.Errorf("unmount %s: another filesystem is mounted over it: unmount that, then run tokenfs unmount again", m.path)
+	}
+	return detach(m.path)
+}
+
+// detach unmounts what is mounted at path, lazily.
+func detach(path string) error {
+	if os.Geteuid() == 0 {
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+		return nil
+	}
+	return unmountAsUser(path)
+}
+
+// clearDead takes away mounts at path whose daemon is gone. What it finds
+// there and cannot clear is an error, except for a filesystem that is alive.
+func clearDead(path string) (cleared int, err error) {
+	for {
+		e, found, err := mountedAt(path)
+		if err != nil || !found {
+			return cleared, err
+		}
+		if e.Type != fsType {
+			return cleared, faultf(Mountpoint, "a %s filesystem is mounted on %s: choose another directory", e.Type, path)
+		}
+		if !e.ours() {
+			uid, _ := e.owner()
+			return cleared, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d: choose another directory", path, uid)
+		}
+		if probe(path) != gone {
+			return cleared, nil
+		}
+		if err := detach(path); err != nil {
+			return cleared, err
+		}
+		cleared++
+	}
+}
+
+// String names a mount for messages.
+func (m *mount) String() string { return strings.Join([]string{m.path, m.entry.Dev}, " as ") }

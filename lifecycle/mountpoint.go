@@ -1,0 +1,209 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultMountpoint is where a user's filesystem is unless told otherwise:
+// tokenfs in the user's runtime directory.
+func DefaultMountpoint() (string, error) {
+	return defaultMountpoint(os.Getenv("XDG_RUNTIME_DIR"), "/run/user", os.Geteuid())
+}
+
+func defaultMountpoint(runtimeDir, runUser string, uid int) (string, error) {
+	dir, from := runtimeDir, "XDG_RUNTIME_DIR="+runtimeDir
+	if dir == "" {
+		dir = filepath.Join(runUser, fmt.Sprint(uid))
+		from = "XDG_RUNTIME_DIR is not set, and " + dir
+	}
+	if !filepath.IsAbs(dir) {
+		return "", faultf(Mountpoint, "%s is not an absolute path: unset it, or name a MOUNTPOINT", from)
+	}
+	var st unix.Stat_t
+	switch err := unix.Lstat(dir, &st); {
+	case errors.Is(err, unix.ENOENT):
+		return "", faultf(Mountpoint, "%s does not exist: log in through PAM or systemd, which make it, or name a directory of your own as MOUNTPOINT", from)
+	case err != nil:
+		return "", faultf(Mountpoint, "%s: %w: name a directory of your own as MOUNTPOINT", from, err)
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK && runtimeDir != "":
+		// Some containers link it elsewhere; the link is as good as its owner.
+		if int(st.Uid) != uid && st.Uid != 0 {
+			return "", faultf(Mountpoint, "%s is a symbolic link of uid %d: unset it, or name a MOUNTPOINT", from, st.Uid)
+		}
+		if err := unix.Stat(dir, &st); err != nil {
+			return "", faultf(Mountpoint, "%s: %w: unset it, or name a MOUNTPOINT", from, err)
+		}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return "", faultf(Mountpoint, "%s is not a directory: name a directory of your own as MOUNTPOINT", from)
+	}
+	if int(st.Uid) != uid {
+		return "", faultf(Mountpoint, "%s belongs to uid %d, and this is uid %d (sudo and su can leave it so): unset it, or name a MOUNTPOINT", from, st.Uid, uid)
+	}
+	if st.Mode&0o777 != 0o700 {
+		return "", faultf(Mountpoint, "%s has mode %04o, and others must be kept out: chmod 0700 %s, or name a MOUNTPOINT", from, st.Mode&0o7777, dir)
+	}
+	return filepath.Join(dir, "tokenfs"), nil
+}
+
+// Canonical turns path into the form in which the mount table shows it:
+// absolute, no symbolic link in its parents. It never touches the last
+// component, so it cannot hang on a mount that nobody serves.
+func Canonical(path string) (string, error) {
+	abs, err := absolute(path)
+	if err != nil {
+		return "", err
+	}
+	for strings.HasSuffix(abs, "/") || strings.HasSuffix(abs, "/.") {
+		if abs = strings.TrimSuffix(strings.TrimSuffix(abs, "."), "/"); abs == "" {
+			return "", faultf(Mountpoint, "/ cannot be a mountpoint: name a directory of your own")
+		}
+	}
+	dir, base := abs[:strings.LastIndexByte(abs, '/')+1], abs[strings.LastIndexByte(abs, '/')+1:]
+	if base == ".." {
+		dir, base = abs, "."
+	}
+	parent, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", faultf(Mountpoint, "%s: its parent directory does not exist: mkdir -p -m 0700 %s", abs, strings.TrimSuffix(dir, "/"))
+	}
+	if err != nil {
+		return "", faultf(Mountpoint, "%s: parent directory: %w", abs, err)
+	}
+	canonical := filepath.Join(parent, base)
+	if canonical == "/" {
+		return "", faultf(Mountpoint, "/ cannot be a mountpoint: name a directory of your own")
+	}
+	return canonical, nil
+}
+
+// absolute does not clean: "a/../b" is not "b" where a is a symbolic link. It
+// asks the kernel for the working directory, because os.Getwd looks at files
+// and could hang where nobody serves them.
+func absolute(path string) (string, error) {
+	if strings.IndexByte(path, 0) >= 0 || path == "" {
+		return "", faultf(BadRequest, "%q is not a path", path)
+	}
+	if filepath.IsAbs(path) {
+		return path, nil
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Getcwd(buf)
+	if err != nil {
+		return "", fmt.Errorf("%s: working directory: %w: give an absolute path", path, err)
+	}
+	cwd := string(buf[:n-1])
+	if !filepath.IsAbs(cwd) { // the kernel's "(unreachable)"
+		return "", fmt.Errorf("%s: the working directory is no longer mounted: give an absolute path", path)
+	}
+	return strings.TrimSuffix(cwd, "/") + "/" + path, nil
+}
+
+// checkParent refuses a directory in which another user could replace the
+// mountpoint or its socket.
+func checkParent(path string) error {
+	parent := filepath.Dir(path)
+	var st unix.Stat_t
+	if err := unix.Stat(parent, &st); err != nil {
+		return faultf(Mountpoint, "%s: %w", parent, err)
+	}
+	if uid := os.Geteuid(); st.Uid != 0 && int(st.Uid) != uid {
+		return faultf(Mountpoint, "%s belongs to uid %d, who could replace what is in it: choose a directory of your own", parent, st.Uid)
+	}
+	if st.Mode&0o002 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return faultf(Mountpoint, "%s is writable for everyone, who could replace what is in it: chmod o-w %s, or choose another directory", parent, parent)
+	}
+	return nil
+}
+
+// openDirectory opens the directory a filesystem is to be mounted on, makes it
+// if only it is missing, and checks through the descriptor that it is empty and
+// ours. The descriptor keeps pointing beneath the mount.
+func openDirectory(path string) (*os.File, error) {
+	if err := checkParent(path); err != nil {
+		return nil, err
+	}
+	err := os.Mkdir(path, 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, faultf(Mountpoint, "make mountpoint: %w: choose a directory that you may write to", err)
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			return nil, faultf(Mountpoint, "%s is a symbolic link, and what it points to could change: name the directory itself", path)
+		}
+		return nil, faultf(Mountpoint, "%s is not a directory: remove it, or choose another path", path)
+	case errors.Is(err, unix.EACCES):
+		return nil, faultf(Mountpoint, "%s: %w: it must be yours and have mode 0700", path, err)
+	case err != nil:
+		return nil, faultf(Mountpoint, "open %s: %w", path, err)
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	if err := checkDirectory(dir); err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+func checkDirectory(dir *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return faultf(Mountpoint, "stat %s: %w", dir.Name(), err)
+	}
+	if uid := os.Geteuid(); int(st.Uid) != uid {
+		return faultf(Mountpoint, "%s belongs to uid %d, and this is uid %d: choose a directory of your own", dir.Name(), st.Uid, uid)
+	}
+	names, err := entries(dir, 3)
+	if err != nil {
+		return faultf(Mountpoint, "list %s: %w", dir.Name(), err)
+	}
+	if len(names) > 0 {
+		return faultf(Mountpoint, "%s is not empty (%q ...), and a mount would hide what is in it: move that away first", dir.Name(), names[0])
+	}
+	return nil
+}
+
+// entries lists up to n names of a directory that may have been listed before.
+func entries(dir *os.File, n int) ([]string, error) {
+	if _, err := dir.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	names, err := dir.Readdirnames(n)
+	if err == io.EOF {
+		err = nil
+	}
+	return names, err
+}
+
+// lockTimeout is how long a mount waits for another one that is being set up
+// or taken down at the same place.
+const lockTimeout = 5 * time.Second
+
+// lockDirectory keeps other daemons from mounting here at the same time. It
+// is held until the filesystem is ready: from then on the mount table tells.
+func lockDirectory(dir *os.File) error {
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", dir.Name(), err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: another process has been mounting here for %v: look for it with fuser %s", dir.Name(), lockTimeout, dir.Name())
+		}
+	}
+}

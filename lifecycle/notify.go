@@ -1,0 +1,26 @@
+package lifecycle
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// notify tells a service manager about a change of state, see sd_notify(3). It
+// does nothing where none listens.
+func notify(state string) error {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil
+	}
+	// A leading @ means an abstract socket to package net, too.
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("tell the service manager %s: %w", state, err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte(state)); err != nil {
+		return fmt.Errorf("tell the service manager %s: %w", state, err)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package lifecycle
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The control protocol: one request and one reply, each a line of JSON, as
+// often as the client likes on one connection.
+//
+//	{"v":1,"verb":"status"}
+//	{"v":1,"verb":"wipe"}
+//	{"v":1,"verb":"wipe","paths":["bXNhbC9jYWNoZQ=="]}
+//	{"v":1,"verb":"unmount"}
+//
+// Paths are relative to the mount and in base64, because a file name is bytes
+// and JSON is text.
+const (
+	protocolVersion = 1
+	requestLimit    = 64 << 10
+	replyLimit      = 1 << 20
+	requestTimeout  = 5 * time.Second // to send one, or to be idle
+)
+
+// The verbs, all of them.
+const (
+	verbStatus  = "status"
+	verbWipe    = "wipe"
+	verbUnmount = "unmount"
+)
+
+type request struct {
+	V     int      `json:"v"`
+	Verb  string   `json:"verb"`
+	Paths [][]byte `json:"paths,omitempty"`
+}
+
+type reply struct {
+	V     int    `json:"v"`
+	Kind  Kind   `json:"kind,omitempty"`  // set if it failed
+	Error string `json:"error,omitempty"` // why
+	// Dev is the device number of the mount that this server serves, so that
+	// the client can tell that it is the one it meant.
+	Dev    string       `json:"dev,omitempty"`
+	Files  int          `json:"files,omitempty"`  // wiped
+	Failed []FailedPath `json:"failed,omitempty"` // not wiped
+	Busy   bool         `json:"busy,omitempty"`   // unmounted while in use
+	Status *Status      `json:"status,omitempty"`
+}
+
+// FailedPath is a path that could not be wiped.
+type FailedPath struct {
+	Path  []byte `json:"path"`
+	Kind  Kind   `json:"kind"`
+	Error string `json:"error"`
+}
+
+func failure(err error) reply {
+	return reply{V: protocolVersion, Kind: KindOf(err), Error: err.Error()}
+}
+
+// parseRequest accepts nothing that the server would have to guess about.
+func parseRequest(line []byte) (request, error) {
+	var r request
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, faultf(BadRequest, "request: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return r, faultf(BadRequest, "request: more than one JSON value on the line")
+	}
+	if r.V != protocolVersion {
+		return r, faultf(BadRequest, "request: version %d, and this daemon speaks %d: use the tokenfs that it was started with", r.V, protocolVersion)
+	}
+	switch r.Verb {
+	case verbWipe:
+	case verbStatus, verbUnmount:
+		if r.Paths != nil {
+			return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
+		}
+	default:
+		return r, faultf(BadRequest, "request: unknown verb %.40q", r.Verb)
+	}
+	for _, p := range r.Paths {
+		if err := checkRelative(string(p)); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// checkRelative refuses whatever could mean something outside the mount.
+func checkRelative(p string) error {
+	switch {
+	case len(p) >= unix.PathMax:
+		return faultf(BadRequest, "path of %d bytes: the longest is %d", len(p), unix.PathMax-1)
+	case p == "" || p[0] == '/' || bytes.IndexByte([]byte(p), 0) >= 0 || p != path.Clean(p) ||
+		p == ".." || len(p) > 2 && p[:3] == "../":
+		return faultf(BadRequest, "path %.80q: must be relative to the mount, without . and ..", p)
+	}
+	return nil
+}
+
+func encode(v any) ([]byte, error) {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	return append(line, '\n'), nil
+}
