@@ -1,0 +1,5 @@
+//go:build !race
+
+package mounted
+
+const race = false

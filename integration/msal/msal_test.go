@@ -1,0 +1,214 @@
+// Package msal runs Debian's own MSAL Python, with the token cache that its
+// extensions keep in a file, on the filesystem.
+package msal
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tokenfs/integration/mounted"
+)
+
+// python is Debian's, whatever else is first in PATH: its MSAL is the one that
+// az runs on.
+const python = "/usr/bin/python3"
+
+func script(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	if out, err := exec.Command(python, "-c", "import msal, msal_extensions").CombinedOutput(); err != nil {
+		t.Fatalf("MSAL Python is not here: apt-get install python3-msal-extensions\n%s", out)
+	}
+	cmd := exec.Command(python, append([]string{name}, args...)...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// An app is a running app.py.
+type app struct {
+	t   *testing.T
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func start(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, *bufio.Scanner) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	t.Cleanup(func() { in.Close(); cmd.Wait(); kill.Stop() })
+	s := bufio.NewScanner(out)
+	if !s.Scan() || s.Text() != "ready" {
+		t.Fatalf("%s did not get ready: %q", cmd, s.Text())
+	}
+	return in, s
+}
+
+func newApp(t *testing.T, cache string) *app {
+	in, out := start(t, script(t, "app.py", cache))
+	return &app{t, in, out}
+}
+
+// do gives the app a command and returns what it printed.
+func (a *app) do(command string) (lines []string, err error) {
+	if _, err := fmt.Fprintln(a.in, command); err != nil {
+		return nil, err
+	}
+	for a.out.Scan() {
+		if a.out.Text() == "done" {
+			return lines, nil
+		}
+		lines = append(lines, a.out.Text())
+	}
+	return lines, fmt.Errorf("the app ended during %s: %q", command, lines)
+}
+
+func (a *app) must(command string) []string {
+	a.t.Helper()
+	lines, err := a.do(command)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return lines
+}
+
+// Two apps that run at once share one cache: each saves, and each sees what the
+// other saved without being started again, by the file's time of change.
+func TestTwoAppsShareACache(t *testing.T) {
+	m := mounted.New(t, mounted.Build(t))
+	cache := filepath.Join(m.Dir, "app", "cache.json")
+	apps := []*app{newApp(t, cache), newApp(t, cache)}
+	users := []string{"alice", "bob"}
+	var wg sync.WaitGroup
+	for i, a := range apps {
+		wg.Go(func() {
+			if out, err := a.do("login " + users[i]); err != nil || !slices.Equal(out, []string{"signed in: " + users[i]}) {
+				t.Errorf("login of %s: %q, %v", users[i], out, err)
+			}
+		})
+	}
+	wg.Wait()
+
+	first := apps[0].must("show")
+	if len(first) != 2 || !strings.HasPrefix(first[0], "alice ") || !strings.HasPrefix(first[1], "bob ") || strings.Contains(strings.Join(first, ""), "no token") {
+		t.Fatalf("the first app sees %q", first)
+	}
+	if second := apps[1].must("show"); !slices.Equal(first, second) {
+		t.Errorf("the first app sees %q, the second %q", first, second)
+	}
+
+	// A later login replaces a token, and the other app notices.
+	apps[1].must("login alice")
+	again := apps[0].must("show")
+	if len(again) != 2 || again[0] == first[0] || again[1] != first[1] {
+		t.Errorf("after alice signed in again elsewhere, the app sees %q; before %q", again, first)
+	}
+	if fresh := newApp(t, cache).must("show"); !slices.Equal(fresh, again) {
+		t.Errorf("an app started now sees %q, the others %q", fresh, again)
+	}
+
+	st, err := os.Stat(cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode() != 0o600 || time.Since(st.ModTime()).Abs() > time.Minute {
+		t.Errorf("the cache has mode %v and time %v", st.Mode(), st.ModTime())
+	}
+	if _, err := os.Lstat(cache + ".lockfile"); !os.IsNotExist(err) {
+		t.Errorf("the lock file is left behind: %v", err)
+	}
+}
+
+// After a wipe an app that starts sees an empty cache, and can fill it again.
+func TestWipe(t *testing.T) {
+	m := mounted.New(t, mounted.Build(t))
+	cache := filepath.Join(m.Dir, "app", "cache.json")
+	running := newApp(t, cache)
+	running.must("login alice")
+	m.Run(t, "wipe")
+	if _, err := os.Lstat(filepath.Dir(cache)); !os.IsNotExist(err) {
+		t.Errorf("after a wipe the app's directory is there: %v", err)
+	}
+	fresh := newApp(t, cache)
+	if out := fresh.must("show"); len(out) > 0 {
+		t.Errorf("after a wipe an app sees %q", out)
+	}
+	fresh.must("login bob")
+	if out := newApp(t, cache).must("show"); len(out) != 1 || !strings.HasPrefix(out[0], "bob ") {
+		t.Errorf("after a login that followed a wipe an app sees %q", out)
+	}
+}
+
+// Eight processes add ten tokens each to one cache at once, and none is lost.
+//
+// MSAL waits 5 s for its lock and then goes on as if it had it. Updates that
+// are lost after it said so are its own; such a round is done again.
+func TestNoUpdateIsLost(t *testing.T) {
+	m := mounted.New(t, mounted.Build(t))
+	for round := range 5 {
+		cache := filepath.Join(m.Dir, fmt.Sprint(round), "cache.json")
+		warnings := addAtOnce(t, cache)
+		b, err := os.ReadFile(cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var content struct{ AccessToken map[string]any }
+		if err := json.Unmarshal(b, &content); err != nil {
+			t.Fatalf("the cache is not whole: %v", err)
+		}
+		switch n := len(content.AccessToken); {
+		case n == processes*each:
+			return
+		case len(warnings) == 0:
+			t.Fatalf("of %d tokens %d are in the cache, and no process had given up on the lock", processes*each, n)
+		default:
+			t.Logf("round %d: %d of %d tokens; MSAL itself gave up on its lock: %q", round, n, processes*each, warnings)
+		}
+	}
+	t.Fatal("in each of 5 rounds MSAL gave up on its lock after 5 s: the machine is too slow to tell")
+}
+
+const processes, each = 8, 10
+
+func addAtOnce(t *testing.T, cache string) (warnings []string) {
+	t.Helper()
+	var ins []io.WriteCloser
+	var outs []*bufio.Scanner
+	for i := range processes {
+		in, out := start(t, script(t, "update.py", cache, fmt.Sprint("process", i), fmt.Sprint(each)))
+		ins, outs = append(ins, in), append(outs, out)
+	}
+	for _, in := range ins {
+		io.WriteString(in, "go\n")
+	}
+	for i, out := range outs {
+		finished := false
+		for out.Scan() {
+			if finished = out.Text() == "finished"; !finished {
+				warnings = append(warnings, out.Text())
+			}
+		}
+		if !finished {
+			t.Fatalf("process %d of %d did not finish: %q", i, processes, warnings)
+		}
+	}
+	return warnings
+}
