@@ -20,16 +20,17 @@ type ErrDaemon struct{ ExitCode int }
 func (e *ErrDaemon) Error() string { return fmt.Sprintf("the daemon ended with status %d", e.ExitCode) }
 
 // Start runs this program again with argv as a daemon, whose main must come to
-// Run, and returns when it is ready. Until then the daemon has the caller's
-// standard error, so that what it has to say, be it a panic, is seen.
-func Start(argv ...string) error {
+// Run, and returns when it is ready; started is false if it ended well before
+// that, because it found nothing to do. Until it is ready the daemon has the
+// caller's standard error, so that what it has to say, be it a panic, is seen.
+func Start(argv ...string) (started bool, err error) {
 	// A daemon must not keep open what its caller's shell left open.
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("close inherited files: %w", err)
+		return false, fmt.Errorf("close inherited files: %w", err)
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("start the daemon: %w", err)
+		return false, fmt.Errorf("start the daemon: %w", err)
 	}
 	defer read.Close()
 	cmd := self(argv)
@@ -38,16 +39,16 @@ func Start(argv ...string) error {
 	cmd.Env = append(cmd.Env, readyVar+"=3")
 	if err := cmd.Start(); err != nil {
 		write.Close()
-		return fmt.Errorf("start the daemon: %w", err)
+		return false, fmt.Errorf("start the daemon: %w", err)
 	}
 	write.Close()
 	if ready, err := io.ReadAll(read); err == nil && len(ready) > 0 {
-		return nil
+		return true, nil
 	}
 	if err := cmd.Wait(); err != nil {
-		return &ErrDaemon{max(cmd.ProcessState.ExitCode(), 1)}
+		return false, &ErrDaemon{max(cmd.ProcessState.ExitCode(), 1)}
 	}
-	return nil // it found nothing left to do, and said so
+	return false, nil
 }
 
 // Background says whether this process was started by Start.

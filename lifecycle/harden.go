@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,13 @@ func Harden() error {
 	}
 	unix.Umask(0o077)
 	return nil
+}
+
+// NameProcess undoes that a program started as /proc/self/exe is called "exe"
+// by ps. It names the calling thread, which must be the first one.
+func NameProcess(name string) {
+	b := append([]byte(name), 0)
+	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0, 0, 0)
 }
 
 // Go's asynchronous preemption interrupts a thread with a signal and leaves

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"tokenfs/lifecycle"
+)
+
+type exitCode int
+
+// What the numbers mean is a promise to scripts: one meaning each, never
+// changed. 125 and above stay free for commands that run others.
+const (
+	exitOK exitCode = iota
+	exitFailure
+	exitUsage
+	exitNotMounted
+	exitDead
+	exitMountpoint
+	exitUnsupported
+	exitNoPath
+)
+
+var exitCodes = []struct {
+	code    exitCode
+	kind    lifecycle.Kind
+	meaning string
+}{
+	{exitOK, "", "done; for mount also: it was mounted already"},
+	{exitFailure, lifecycle.Failed, "failed for a reason that has no number of its own"},
+	{exitUsage, lifecycle.BadRequest, "the command line or a setting makes no sense"},
+	{exitNotMounted, lifecycle.NotMounted, "no tokenfs is mounted there"},
+	{exitDead, lifecycle.Dead, "mounted, but its daemon is gone or does not answer"},
+	{exitMountpoint, lifecycle.Mountpoint, "the mountpoint cannot be used: not a directory, not empty, not yours"},
+	{exitUnsupported, lifecycle.Unsupported, "this machine lacks something that is needed"},
+	{exitNoPath, lifecycle.NoPath, "a path to wipe is not in the filesystem"},
+}
+
+func exitCodeTable() string {
+	var b strings.Builder
+	for _, e := range exitCodes {
+		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.meaning)
+	}
+	return b.String()
+}
+
+// usageError is a command line or a setting that makes no sense.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usageErrorf(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// reported is a failure that has been printed already.
+type reported struct{ code exitCode }
+
+func (e *reported) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+// report prints why a verb failed, and finds the exit code for it.
+func report(err error) exitCode {
+	var said *reported
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &said):
+		return said.code
+	}
+	complainf("%v", err)
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitCodeOf(lifecycle.KindOf(err))
+}
+
+func exitCodeOf(kind lifecycle.Kind) exitCode {
+	for _, e := range exitCodes {
+		if e.kind == kind {
+			return e.code
+		}
+	}
+	return exitFailure
+}

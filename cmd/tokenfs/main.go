@@ -1,0 +1,62 @@
+// Command tokenfs keeps token caches encrypted in memory: it mounts, inspects,
+// wipes and unmounts the filesystem. Usage is in usage.go.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"tokenfs/lifecycle"
+)
+
+// verbs are the command's own; each is in the file of its name.
+var verbs = map[string]func(args []string) error{
+	"mount":   mount,
+	"unmount": unmount,
+	"status":  status,
+	"wipe":    wipe,
+	"version": version,
+}
+
+func main() {
+	lifecycle.NameProcess("tokenfs")
+	os.Exit(int(run(os.Args[1:])))
+}
+
+func run(args []string) exitCode {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return exitUsage
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "-h", "--help", "help":
+		return report(help(args))
+	}
+	verb, ok := verbs[name]
+	if !ok {
+		return report(usageErrorf("unknown command %q: run tokenfs help", name))
+	}
+	err := verb(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		err = help([]string{name})
+	}
+	return report(err)
+}
+
+// help prints the usage of the command, or of one of its topics.
+func help(args []string) error {
+	topic := ""
+	if len(args) > 0 {
+		topic = args[0]
+	}
+	text, ok := topics[topic]
+	if !ok || len(args) > 1 {
+		return usageErrorf("no help on %q: run tokenfs help", args)
+	}
+	printf("%s", text)
+	return nil
+}

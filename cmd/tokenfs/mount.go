@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/syslog"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"tokenfs/lifecycle"
+)
+
+func mount(args []string) error {
+	flags, named := newFlags("mount")
+	foreground := flags.BoolP("foreground", "f", false, "")
+	for _, key := range []string{"size", "inodes", "secretmem"} {
+		flags.String(key, "", "")
+	}
+	options := flags.StringArrayP("options", "o", nil, "")
+	if err := parseFlags(flags, args, 1); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		if flags.Changed("mountpoint") {
+			return usageErrorf("mount: both MOUNTPOINT and --mountpoint are given: leave one out")
+		}
+		flags.Set("mountpoint", flags.Arg(0))
+	}
+	s, err := loadSettings()
+	if err != nil {
+		return err
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if keys[f.Name] == nil || f.Name == "mountpoint" || err != nil {
+			return
+		}
+		value := f.Value.String()
+		if f.Name == "options" {
+			value = strings.Join(*options, ",")
+		}
+		err = s.set("--"+f.Name, f.Name, value)
+	})
+	if err != nil {
+		return err
+	}
+	if s.mountpoint, err = where(flags, *named, s); err != nil {
+		return err
+	}
+	if *foreground {
+		return serve(s)
+	}
+	started, err := lifecycle.Start(s.daemonArgs()...)
+	var daemon *lifecycle.ErrDaemon
+	if errors.As(err, &daemon) {
+		return &reported{exitCode(daemon.ExitCode)}
+	}
+	if started {
+		printf("mounted on %s\n", s.mountpoint)
+	}
+	return err
+}
+
+// daemonArgs says on the daemon's command line all that was settled here, so
+// that ps shows it, and no file or variable is looked at twice.
+func (s settings) daemonArgs() []string {
+	args := []string{"tokenfs", "mount", "--foreground",
+		fmt.Sprintf("--size=%d", s.size),
+		fmt.Sprintf("--inodes=%d", s.inodes),
+		"--options=" + strings.Join(s.options, ",")}
+	for name, mode := range secretmemModes {
+		if mode == s.secretmem {
+			args = append(args, "--secretmem="+name)
+		}
+	}
+	return append(args, "--", s.mountpoint)
+}
+
+// serve is the daemon, be it in the foreground or started by mount.
+func serve(s settings) error {
+	if err := lifecycle.Harden(); err != nil {
+		return err
+	}
+	if err := lifecycle.ExecWithoutPreemption(); err != nil {
+		return err
+	}
+	err := lifecycle.Run(context.Background(), lifecycle.Options{
+		Mountpoint:   s.mountpoint,
+		Size:         s.size,
+		Inodes:       s.inodes,
+		Secretmem:    s.secretmem,
+		MountOptions: s.options,
+		Version:      buildVersion().Version,
+		Ready: func() {
+			if !lifecycle.Background() {
+				printf("mounted on %s\n", s.mountpoint)
+			}
+		},
+		Logf: logger(),
+	})
+	if errors.Is(err, lifecycle.ErrMounted) {
+		complainf("%s is mounted already", s.mountpoint)
+		return nil
+	}
+	return err
+}
+
+// logger goes to standard error, which a daemon in the background has only
+// until it is ready, and then to syslog where there is one.
+func logger() func(format string, args ...any) {
+	var system *syslog.Writer
+	if lifecycle.Background() {
+		system, _ = syslog.New(syslog.LOG_USER|syslog.LOG_NOTICE, "tokenfs")
+	}
+	return func(format string, args ...any) {
+		complainf(format, args...)
+		if system != nil {
+			system.Notice(fmt.Sprintf(format, args...))
+		}
+	}
+}

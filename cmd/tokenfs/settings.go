@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"tokenfs/crypt"
+	"tokenfs/lifecycle"
+)
+
+// settings are what flags, environment and files have in common.
+type settings struct {
+	mountpoint string // empty: the default one
+	size       int64
+	inodes     int
+	secretmem  crypt.Secretmem
+	options    []string
+}
+
+// Limits of settings. The smallest size leaves room for the rewrite of a cache
+// that may be 1 MiB; every inode that is a file needs a slot for its key.
+const (
+	minSize, maxSize     = 1 << 20, 16 << 30
+	minInodes, maxInodes = 16, 64 << 10
+)
+
+// keys of settings: in files as they are, in the environment in capitals with
+// TOKENFS_ before them.
+var keys = map[string]func(s *settings, value string) error{
+	"mountpoint": func(s *settings, value string) error {
+		if !filepath.IsAbs(value) {
+			return fmt.Errorf("%q is not an absolute path", value)
+		}
+		s.mountpoint = value
+		return nil
+	},
+	"size":      func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
+	"inodes":    func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
+	"secretmem": func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
+	"options": func(s *settings, value string) error {
+		s.options = []string{value}
+		return lifecycle.CheckMountOptions(s.options)
+	},
+}
+
+// loadSettings reads what is not on the command line. Sources are applied in
+// reverse, so that the first one decides; a mistake in any of them is reported
+// even where another one overrides it.
+func loadSettings() (settings, error) {
+	s := settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes}
+	files := []string{"/etc/tokenfs/config"}
+	if dir, err := os.UserConfigDir(); err == nil { // no home, no file
+		files = append(files, filepath.Join(dir, "tokenfs", "config"))
+	}
+	for _, path := range files {
+		if err := s.loadFile(path); err != nil {
+			return s, err
+		}
+	}
+	return s, s.loadEnv(os.Environ())
+}
+
+func (s *settings) set(source, key, value string) error {
+	if err := keys[key](s, value); err != nil {
+		return usageErrorf("%s: %v", source, err)
+	}
+	return nil
+}
+
+func (s *settings) loadFile(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return usageErrorf("settings: %v", err)
+	}
+	defer f.Close()
+	return s.parse(f, path)
+}
+
+// parse reads lines of "key = value"; # begins a comment line.
+func (s *settings) parse(r io.Reader, name string) error {
+	seen := make(map[string]int)
+	lines := bufio.NewScanner(r)
+	n := 0
+	for lines.Scan() {
+		n++
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		source := fmt.Sprintf("%s:%d", name, n)
+		key, value, ok := strings.Cut(line, "=")
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if !ok {
+			return usageErrorf("%s: %q is not of the form key = value", source, line)
+		}
+		if keys[key] == nil {
+			return usageErrorf("%s: unknown key %q: there are %s", source, key, keyNames())
+		}
+		if seen[key] != 0 {
+			return usageErrorf("%s: %s was set in line %d already", source, key, seen[key])
+		}
+		seen[key] = n
+		if err := s.set(source+": "+key, key, value); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return usageErrorf("%s:%d: %v", name, n+1, err)
+	}
+	return nil
+}
+
+const envPrefix = "TOKENFS_"
+
+func (s *settings) loadEnv(env []string) error {
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		key, ok := strings.CutPrefix(name, envPrefix)
+		if !ok {
+			continue
+		}
+		if key = strings.ToLower(key); keys[key] == nil || name != envPrefix+strings.ToUpper(key) {
+			// Not an error: scripts have variables of their own.
+			complainf("warning: %s in the environment is not a setting: there are %s", name, keyNames())
+			continue
+		}
+		if err := s.set(name, key, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keyNames() string {
+	var names []string
+	for key := range keys {
+		names = append(names, key)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// parseSize reads bytes, with K, M or G for powers of 1024. Room is given in
+// whole blocks.
+func parseSize(text string) (int64, error) {
+	digits, shift := text, 0
+	if i := strings.IndexAny(text, "kKmMgG"); i >= 0 && i == len(text)-1 {
+		digits, shift = text[:i], map[byte]int{'k': 10, 'm': 20, 'g': 30}[text[i]|0x20]
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a size: give bytes, or 64K, 16M, 1G", text)
+	}
+	if n < (minSize+1<<shift-1)>>shift || n > maxSize>>shift {
+		return 0, fmt.Errorf("%s is not between 1M and 16G", text)
+	}
+	const block = 4096
+	return (int64(n)<<shift + block - 1) / block * block, nil
+}
+
+func parseInodes(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil || n < minInodes || n > maxInodes {
+		return 0, fmt.Errorf("%q is not a number between %d and %d", text, minInodes, maxInodes)
+	}
+	return int(n), nil
+}
+
+var secretmemModes = map[string]crypt.Secretmem{
+	"auto": crypt.SecretmemAuto,
+	"on":   crypt.SecretmemOn,
+	"off":  crypt.SecretmemOff,
+}
+
+func parseSecretmem(text string) (crypt.Secretmem, error) {
+	mode, ok := secretmemModes[text]
+	if !ok {
+		return 0, fmt.Errorf("%q is not auto, on or off", text)
+	}
+	return mode, nil
+}
+
+// parseFlags parses a verb's command line, on which at most n arguments
+// (n < 0: any number) may follow the flags.
+func parseFlags(flags *pflag.FlagSet, args []string, n int) error {
+	flags.Usage = func() {}
+	flags.SetOutput(io.Discard)
+	flags.SortFlags = false
+	err := flags.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		return err
+	}
+	if err != nil {
+		return usageErrorf("%s: %v: run tokenfs help %s", flags.Name(), err, flags.Name())
+	}
+	if n >= 0 && flags.NArg() > n {
+		return usageErrorf("%s: unexpected argument %q: run tokenfs help %s", flags.Name(), flags.Arg(n), flags.Name())
+	}
+	return nil
+}
+
+// newFlags makes a flag set with the one flag that all verbs on a filesystem
+// have.
+func newFlags(verb string) (flags *pflag.FlagSet, mountpoint *string) {
+	flags = pflag.NewFlagSet(verb, pflag.ContinueOnError)
+	return flags, flags.String("mountpoint", "", "")
+}
+
+// where finds the mountpoint that a verb is about: the one named on the command
+// line, else the one set, else the default one.
+func where(flags *pflag.FlagSet, named string, set settings) (path string, err error) {
+	switch {
+	case flags.Changed("mountpoint") && named == "":
+		return "", usageErrorf("%s: the mountpoint named is empty", flags.Name())
+	case named != "":
+		path = named
+	case set.mountpoint != "":
+		path = set.mountpoint
+	default:
+		if path, err = lifecycle.DefaultMountpoint(); err != nil {
+			return "", err
+		}
+	}
+	return lifecycle.Canonical(path)
+}

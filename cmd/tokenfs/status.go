@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"tokenfs/fs"
+	"tokenfs/lifecycle"
+)
+
+func status(args []string) error {
+	flags, named := newFlags("status")
+	asJSON := flags.Bool("json", false, "")
+	if err := parseFlags(flags, args, 0); err != nil {
+		return err
+	}
+	s, err := loadSettings()
+	if err != nil {
+		return err
+	}
+	path, err := where(flags, *named, s)
+	if err != nil {
+		return err
+	}
+	st, err := lifecycle.Query(path)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(st)
+	}
+	return printStatus(st, time.Now())
+}
+
+// printStatus is for eyes: what is unusual stands out, what is fine is short.
+func printStatus(s lifecycle.Status, now time.Time) error {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	line := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+
+	c := s.Content
+	line("mounted\t%s", s.Mount.Mountpoint)
+	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
+	line("holds\t%d files, %s of %s, %d of %d inodes", c.Files, bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
+	line("memory\t%s", memoryText(s))
+	line("sealed with\t%s", s.AEAD)
+	if c.ReadOnly != "" {
+		line("READ-ONLY\t%s", c.ReadOnly)
+	}
+	if c.Panics > 0 {
+		line("PANICS\t%d requests ended in a panic: please report it", c.Panics)
+	}
+	out.Flush()
+
+	printFiles("largest files", c.Largest, now)
+	printFiles("last used files", c.LastUsed, now)
+
+	printf("\nprotections\n")
+	for _, p := range s.Protections {
+		active := "no"
+		if p.Active {
+			active = "yes"
+		}
+		line("  %s\t%s\t%s", active, p.Name, p.Detail)
+	}
+	out.Flush()
+
+	if len(s.Messages) > 0 {
+		printf("\nlast messages\n")
+		for _, m := range s.Messages {
+			printf("  %s  %s\n", m.Time.Local().Format(time.DateTime), m.Text)
+		}
+	}
+	return nil
+}
+
+func memoryText(s lifecycle.Status) string {
+	limit := "no limit"
+	if s.Memory.LockLimit >= 0 {
+		limit = bytesText(s.Memory.LockLimit) + " allowed"
+	}
+	return fmt.Sprintf("%s locked (%s), %s in the daemon in all (PSS), %s of that sealed contents",
+		known(s.Memory.Locked), limit, known(s.Memory.PSS), bytesText(s.Content.Arena))
+}
+
+func known(n int64) string {
+	if n < 0 {
+		return "unknown"
+	}
+	return bytesText(n)
+}
+
+func printFiles(heading string, files []fs.FileInfo, now time.Time) {
+	if len(files) == 0 {
+		return
+	}
+	printf("\n%s\n", heading)
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, f := range files {
+		fmt.Fprintf(out, "  %s\twritten %s\tread %s\t%s\n", bytesText(f.Size), ago(f.Mtime, now), ago(f.Atime, now), fileName(f.Path))
+	}
+	out.Flush()
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+	"runtime/debug"
+)
+
+// releaseVersion is set by the linker: -ldflags "-X main.releaseVersion=v1.2.3".
+var releaseVersion string
+
+// build is the JSON of the version verb; format_version as for status.
+type build struct {
+	FormatVersion int    `json:"format_version"`
+	Version       string `json:"version"`
+	Revision      string `json:"revision"`
+	Modified      bool   `json:"modified"` // built with changes that are in no revision
+	Go            string `json:"go"`
+	Platform      string `json:"platform"`
+}
+
+func version(args []string) error {
+	flags, _ := newFlags("version")
+	asJSON := flags.Bool("json", false, "")
+	if err := parseFlags(flags, args, 0); err != nil {
+		return err
+	}
+	b := buildVersion()
+	if *asJSON {
+		return printJSON(b)
+	}
+	printf("tokenfs %s (%s, %s)\n", b.Version, b.Go, b.Platform)
+	return nil
+}
+
+func buildVersion() build {
+	b := build{FormatVersion: 1, Version: releaseVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				b.Revision = s.Value
+			case "vcs.modified":
+				b.Modified = s.Value == "true"
+			}
+		}
+		if b.Version == "" {
+			b.Version = info.Main.Version
+		}
+	}
+	if b.Version == "" {
+		b.Version = "unknown"
+	}
+	return b
+}
+
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

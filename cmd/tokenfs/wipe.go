@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+
+	"tokenfs/lifecycle"
+)
+
+func wipe(args []string) error {
+	flags, named := newFlags("wipe")
+	if err := parseFlags(flags, args, -1); err != nil {
+		return err
+	}
+	s, err := loadSettings()
+	if err != nil {
+		return err
+	}
+	mountpoint, err := where(flags, *named, s)
+	if err != nil {
+		return err
+	}
+	// All paths are found before anything is destroyed.
+	var paths []string
+	everything := flags.NArg() == 0
+	for _, arg := range flags.Args() {
+		rel, err := lifecycle.Within(mountpoint, arg)
+		if err != nil {
+			return err
+		}
+		everything = everything || rel == "."
+		paths = append(paths, rel)
+	}
+	if everything {
+		if err := lifecycle.WipeAll(mountpoint); err != nil {
+			return err
+		}
+		printf("wiped everything\n")
+		return nil
+	}
+	files, failed, err := lifecycle.WipePaths(mountpoint, paths)
+	unit := "files"
+	if files == 1 {
+		unit = "file"
+	}
+	printf("wiped %d %s\n", files, unit)
+	if err != nil || len(failed) == 0 {
+		return err
+	}
+	code := exitCodeOf(failed[0].Kind)
+	for _, f := range failed {
+		complainf("wipe %s: %s", fileName(fmt.Sprintf("%s/%s", mountpoint, f.Path)), f.Error)
+		if exitCodeOf(f.Kind) != code {
+			code = exitFailure
+		}
+	}
+	return &reported{code}
+}
