@@ -160,7 +160,7 @@ func (d *daemon) start() (err error) {
 			d.control.close()
 		}
 	}()
-	d.memory, err = crypt.NewMemory(crypt.MemoryConfig{Quota: d.opts.Size, Inodes: d.opts.Inodes, Secretmem: d.opts.Secretmem})
+	d.memory, err = crypt.NewMemory(fs.MemoryConfig(d.opts.Size, d.opts.Inodes, d.opts.Secretmem))
 	if err != nil {
 		return faultf(Unsupported, "no protected memory for the keys: %w", err)
 	}

@@ -1,0 +1,254 @@
+package crypt
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
+)
+
+// Secretmem says whether the key region uses memfd_secret(2).
+type Secretmem int
+
+const (
+	SecretmemAuto Secretmem = iota // where the kernel has it
+	SecretmemOn                    // or fail
+	SecretmemOff                   // memfd_secret inhibits hibernation while it exists
+)
+
+// MemoryConfig sizes a Memory. Every process that attaches must use the same.
+type MemoryConfig struct {
+	Quota     int64 // bytes of contents, a multiple of BlockSize
+	Spare     int64 // bytes beyond Quota that the caller may still fill
+	Keys      int   // data keys alive at once
+	Meta      int64 // bytes that all of the caller's records take when checkpointed, at most
+	Slots     int   // bytes of request slots, a multiple of the page size
+	SlotFirst []int // offsets of the pages among Slots to lock first
+	Secretmem Secretmem
+}
+
+// Memory is all the state that must outlive a process: the key region, the
+// arena, and the request slots. It is not safe for concurrent use: the caller
+// has one lock around everything.
+type Memory struct {
+	Keys  *Keyring
+	Arena *Arena
+	Log   *Log
+	slots *region
+	why   string // no secretmem
+}
+
+// NewMemory makes an empty Memory with a fresh session key. It fails when not
+// even the session key can be locked.
+func NewMemory(cfg MemoryConfig) (*Memory, error) {
+	m, err := makeMemory(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.lock(cfg)
+	if m.Keys.r.locked == 0 {
+		m.close()
+		return nil, fmt.Errorf("locking the session key in memory: refused with RLIMIT_MEMLOCK at %d bytes; without it keys could reach swap: raise the limit (ulimit -l, LimitMEMLOCK=) to 64 KiB at least", LockLimit())
+	}
+	Quietly(m.Fresh)
+	return m, nil
+}
+
+func makeMemory(cfg MemoryConfig) (m *Memory, err error) {
+	m = &Memory{}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	keySize := keyringSize(cfg.Keys)
+	var keys *region
+	if cfg.Secretmem != SecretmemOff {
+		if keys, err = newRegion("key", keySize, true); err != nil {
+			m.why = whyNoSecretmem(err)
+			if cfg.Secretmem == SecretmemOn {
+				return nil, fmt.Errorf("secretmem=on, but %w: %s", err, m.why)
+			}
+		}
+	} else {
+		m.why = "off by request"
+	}
+	if keys == nil {
+		if keys, err = newRegion("key", keySize, false); err != nil {
+			return nil, err
+		}
+	}
+	m.Keys = newKeyring(keys, cfg.Keys)
+	layout := layoutFor(cfg)
+	arena, err := newRegion("arena", layout.size, false)
+	if err != nil {
+		return nil, err
+	}
+	m.Arena = newArena(arena, layout, m.Keys)
+	m.Log = newLog(arena, layout, m.Keys)
+	m.slots, err = newRegion("slot", int64(cfg.Slots), false)
+	return m, err
+}
+
+// lock locks in order of what a byte is worth: session key and cipher states,
+// the pages that small requests pass through, all slots, then the data keys.
+func (m *Memory) lock(cfg MemoryConfig) {
+	if !m.Keys.r.lock(0, keysOff) {
+		return
+	}
+	first := map[int]bool{}
+	for _, off := range cfg.SlotFirst {
+		first[off] = true
+		if !m.slots.lock(off, off+pageSize) {
+			return
+		}
+	}
+	for off := 0; off < cfg.Slots; off += pageSize {
+		if !first[off] && !m.slots.lock(off, off+pageSize) {
+			return
+		}
+	}
+	// The kernel writes requests into the slots with the process possibly
+	// dead; a page that is not there and writable fails the request.
+	for off := 0; off < cfg.Slots; off += pageSize {
+		*m.slots.word(off) = 0
+	}
+	const step = 16 * pageSize
+	for off := keysOff; off < len(m.Keys.r.mem); off += step {
+		if !m.Keys.r.lock(off, min(off+step, len(m.Keys.r.mem))) {
+			return
+		}
+	}
+}
+
+// FDs are the descriptors that carry a Memory to another process.
+type FDs struct {
+	Keys, Arena, Slots int
+	Secret             bool // Keys is a memfd_secret
+}
+
+// FDs lends m's descriptors; they stay m's.
+func (m *Memory) FDs() FDs {
+	return FDs{Keys: m.Keys.r.fd, Arena: m.Arena.r.fd, Slots: m.slots.fd, Secret: m.Keys.r.secret}
+}
+
+// AttachMemory maps a Memory that another process made with the same cfg, and
+// owns fds from then on. The caller replays the log and claims what it finds
+// in use before anything else.
+func AttachMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
+	m := &Memory{}
+	layout := layoutFor(cfg)
+	keys, err := mapRegion("key", fds.Keys, fds.Secret)
+	if err != nil {
+		return nil, err
+	}
+	m.Keys = newKeyring(keys, cfg.Keys)
+	arena, err := mapRegion("arena", fds.Arena, false)
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	if m.slots, err = mapRegion("slot", fds.Slots, false); err != nil {
+		arena.close()
+		m.close()
+		return nil, err
+	}
+	m.Arena = newArena(arena, layout, m.Keys)
+	m.Log = newLog(arena, layout, m.Keys)
+	if int64(len(keys.mem)) != keyringSize(cfg.Keys) || int64(len(arena.mem)) != layout.size || len(m.slots.mem) != cfg.Slots {
+		m.close()
+		return nil, fmt.Errorf("attaching memory of another process: sizes differ from this version's")
+	}
+	m.lock(cfg)
+	if m.Keys.wiping() {
+		Quietly(m.Fresh)
+	} else {
+		Quietly(m.Keys.resume)
+	}
+	return m, nil
+}
+
+// Fresh destroys every key, then everything sealed under them, and starts a
+// new session. A crash in between is finished by the next AttachMemory. Call
+// it on a Quiet thread.
+func (m *Memory) Fresh() {
+	m.Destroy()
+	m.Arena.reset()
+	m.Keys.fresh()
+	m.Log.reset()
+	m.Keys.live()
+}
+
+// Destroy zeroes all keys. What they sealed can never be opened again.
+func (m *Memory) Destroy() { m.Keys.destroy() }
+
+// Slots is the memory of the request slots.
+func (m *Memory) Slots() []byte { return m.slots.mem }
+
+func (m *Memory) close() {
+	if m.Keys != nil {
+		m.Keys.r.close()
+	}
+	if m.Arena != nil {
+		m.Arena.r.close()
+	}
+	if m.slots != nil {
+		m.slots.close()
+	}
+}
+
+// Close destroys the keys and gives all memory back.
+func (m *Memory) Close() {
+	m.Destroy()
+	clear(m.slots.mem)
+	m.close()
+}
+
+// MemoryStatus says what protects a Memory on this machine.
+type MemoryStatus struct {
+	Secretmem    bool   // the key region is memfd_secret
+	SecretmemWhy string // why not, when it is not
+	KeysLocked   int64  // bytes of the key region that cannot swap
+	KeysSize     int64
+	SlotsLocked  int64 // bytes of the request slots that cannot swap
+	SlotsSize    int64
+	LockLimit    int64 // RLIMIT_MEMLOCK, -1 where it does not bind
+	HardwareAES  bool
+	InPlaceKeys  bool // cipher states are set up in locked memory, never on the heap
+	ArenaBytes   int64
+}
+
+// Status reports what protects m.
+func (m *Memory) Status() MemoryStatus {
+	return MemoryStatus{
+		Secretmem:    m.Keys.r.secret,
+		SecretmemWhy: m.why,
+		KeysLocked:   m.Keys.r.locked,
+		KeysSize:     int64(len(m.Keys.r.mem)),
+		SlotsLocked:  m.slots.locked,
+		SlotsSize:    int64(len(m.slots.mem)),
+		LockLimit:    LockLimit(),
+		HardwareAES:  hardwareAES(),
+		InPlaceKeys:  inPlaceKeys(),
+		ArenaBytes:   m.Arena.r.allocated(),
+	}
+}
+
+// hardwareAES says whether AES and GHASH run on instructions of the CPU: without
+// them they are slow, and not constant-time (crypto/aes).
+func hardwareAES() bool {
+	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
+}
+
+func getrandom(b []byte) {
+	for len(b) > 0 {
+		n, err := unix.Getrandom(b, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil { // getrandom(2): cannot fail on any kernel that has memfds
+			panic("internal error: getrandom: " + err.Error())
+		}
+		b = b[n:]
+	}
+}

@@ -1,0 +1,154 @@
+package fs
+
+import (
+	"math"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// openFlags go with every open: contents stay out of the page cache, and a
+// close has nothing to flush (POSIX locks are the kernel's and not touched).
+const openFlags = fuse.FOPEN_DIRECT_IO | fopenNoFlush
+
+// openFile serves OPEN, also of an inode that has just lost its last name: the
+// kernel found it while it had one.
+func (s *Server) openFile(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		if r.in.NodeId < s.nextIno {
+			return unix.ESTALE // wiped: the kernel walks the path again
+		}
+		return errno
+	}
+	in := as[fuse.OpenIn](r.req)
+	if s.readOnly != "" && in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 {
+		return unix.EROFS
+	}
+	if in.Flags&unix.O_TRUNC != 0 && n.isRegular() {
+		s.truncate(r, n, in.Mode&openKillSuidgid != 0)
+	}
+	out := as[fuse.OpenOut](r.small(sizeOf[fuse.OpenOut]()))
+	*out = fuse.OpenOut{OpenFlags: openFlags}
+	return 0
+}
+
+// truncate is O_TRUNC: it stamps the times even of an empty file.
+func (s *Server) truncate(r *request, n *inode, kill bool) {
+	t := now()
+	s.resize(r, n, 0, t)
+	if kill {
+		n.killSuidgid()
+	}
+	n.changed(t)
+	s.tx.put(n)
+}
+
+func (s *Server) opendir(r *request) unix.Errno {
+	if _, errno := s.node(r.in.NodeId); errno != 0 {
+		return errno
+	}
+	*as[fuse.OpenOut](r.small(sizeOf[fuse.OpenOut]())) = fuse.OpenOut{}
+	return 0
+}
+
+func (s *Server) readFile(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	if !n.isRegular() {
+		return unix.EINVAL
+	}
+	in := as[fuse.ReadIn](r.req)
+	if in.Size > maxIO || in.Offset > math.MaxInt64 {
+		return unix.EINVAL
+	}
+	size := max(0, min(int64(in.Size), n.size-int64(in.Offset)))
+	if in.Offset%blockSize == 0 && in.Size%blockSize == 0 {
+		n.mapped = true // may be a page fault: these are whole pages
+	}
+	if errno := s.read(r, n, int64(in.Offset), r.big(int(size))); errno != 0 {
+		r.reply = nil
+		return errno
+	}
+	if in.Flags&unix.O_NOATIME == 0 && n.used(now()) {
+		s.tx.put(n)
+	}
+	return 0
+}
+
+func (s *Server) writeFile(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	in := as[fuse.WriteIn](r.req)
+	data := r.req[sizeOf[fuse.WriteIn]():]
+	if !n.isRegular() || int(in.Size) != len(data) || in.Offset > math.MaxInt64-maxIO {
+		return unix.EINVAL
+	}
+	if in.WriteFlags&writeCache != 0 {
+		n.mapped = true
+	}
+	if errno := s.write(r, n, int64(in.Offset), data); errno != 0 {
+		s.discard(r)
+		return errno
+	}
+	n.changed(now())
+	if in.WriteFlags&writeKillSuidgid != 0 {
+		n.killSuidgid()
+	}
+	s.tx.put(n)
+	r.done = uint64(len(data))
+	*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(len(data))}
+	return 0
+}
+
+// write seals data, locked memory, into n at off and extends it. On an error
+// nothing has changed and r.fresh is to be discarded.
+func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno {
+	end := off + int64(len(data))
+	if len(data) == 0 {
+		return 0
+	}
+	first, last := uint64(off)/blockSize, uint64(end-1)/blockSize
+	if !s.reserve(n, n.data.missing(first, last), end) {
+		return unix.ENOSPC
+	}
+	if errno := s.needKey(r, n); errno != 0 {
+		return errno
+	}
+	for off < end {
+		in := int(off % blockSize)
+		chunk := data[:min(len(data), blockSize-in)]
+		if errno := s.seal(r, n, &n.data, uint64(off)/blockSize, in, chunk); errno != 0 {
+			return errno
+		}
+		off += int64(len(chunk))
+		data = data[len(chunk):]
+	}
+	clear(r.scratch)
+	s.install(r, n)
+	n.size = max(n.size, end)
+	return 0
+}
+
+// release has nothing to release; pages that a mapping left behind go.
+func (s *Server) release(r *request) unix.Errno {
+	if n, ok := s.inodes[r.in.NodeId]; ok && n.mapped {
+		s.notify.inode(n.ino)
+	}
+	return 0
+}
+
+func (s *Server) statfs(r *request) unix.Errno {
+	out := as[fuse.StatfsOut](r.small(sizeOf[fuse.StatfsOut]()))
+	free := uint64(max(0, s.quotaPages-s.usedPages))
+	*out = fuse.StatfsOut{
+		Blocks: uint64(s.quotaPages), Bfree: free, Bavail: free,
+		Files: uint64(s.inodeLimit), Ffree: uint64(max(0, s.inodeLimit-s.usedInodes)),
+		Bsize: blockSize, Frsize: blockSize, NameLen: maxName,
+	}
+	return 0
+}

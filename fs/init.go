@@ -1,0 +1,116 @@
+package fs
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// The page before the slots outlives the process. It holds nothing secret.
+const (
+	savedInitLen = 0  // of the INIT request, once there is one
+	savedNextIno = 8  // no node was ever given a number from here on
+	savedInit    = 64 // the INIT request
+)
+
+const (
+	protoMajor = 7
+	protoMinor = 45 // the newest this code was written for (Linux 6.18)
+	minMinor   = 36 // Linux 5.15
+)
+
+// wanted are the features to ask for. What is missing is missing on purpose:
+// locks stay in the kernel, there is no write-back cache, appends rely on the
+// inode lock (no parallel direct writes), READDIRPLUS saves nothing behind long
+// timeouts and would give it references to count.
+const wanted = fuse.CAP_ASYNC_READ | fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_BIG_WRITES |
+	fuse.CAP_PARALLEL_DIROPS | fuse.CAP_MAX_PAGES | fuse.CAP_HANDLE_KILLPRIV_V2 |
+	capInitExt | fuse.CAP_DIRECT_IO_ALLOW_MMAP
+
+const capInitExt = 1 << 30
+
+// protocol is what was negotiated.
+type protocol struct {
+	minor      uint32
+	flags      uint64
+	mmapShared bool // shared mappings work with direct I/O
+}
+
+// negotiate answers INIT: the kernel's, or the one saved by a predecessor.
+func (s *Server) negotiate() (resumed bool, err error) {
+	page := s.mem.Slots()[:pageSize]
+	n := binary.LittleEndian.Uint64(page[savedInitLen:])
+	s.nextIno = binary.LittleEndian.Uint64(page[savedNextIno:])
+	if resumed = n != 0; !resumed {
+		if n, err = s.readInit(page[savedInit:]); err != nil {
+			return false, err
+		}
+	}
+	// Kernels before 5.17 send it without the fields from Flags2 on: zero here.
+	const shortest = 56
+	if n < shortest || n > pageSize-savedInit {
+		return false, fmt.Errorf("the kernel's INIT has %d bytes, which makes no sense", n)
+	}
+	in := *as[fuse.InitIn](page[savedInit:])
+	if in.Opcode != opInit {
+		return false, fmt.Errorf("the kernel's first request is of kind %d, not INIT", in.Opcode)
+	}
+	if in.Major != protoMajor || in.Minor < minMinor {
+		return false, fmt.Errorf("the kernel speaks FUSE %d.%d, this needs %d.%d (Linux 5.15) or newer", in.Major, in.Minor, protoMajor, minMinor)
+	}
+	out := s.accept(&in)
+	return resumed, s.writeInit(in.Unique, &out, resumed)
+}
+
+func (s *Server) readInit(buf []byte) (uint64, error) {
+	// The kernel refuses a buffer that could not hold the longest request.
+	slot := s.mem.Slots()[slotsOff : slotsOff+slotRequest]
+	for {
+		n, err := unix.Read(s.fuse, slot)
+		switch err {
+		case nil:
+			copy(buf, slot[:n])
+			clear(slot[:n])
+			binary.LittleEndian.PutUint64(s.mem.Slots()[savedInitLen:], uint64(n))
+			return uint64(n), nil
+		case unix.EINTR, unix.EAGAIN, unix.ENOENT:
+		default:
+			return 0, fmt.Errorf("reading the kernel's first request: %w", err)
+		}
+	}
+}
+
+// accept is a function of the request alone, so that a successor that answers
+// the same request agrees to the same things.
+func (s *Server) accept(in *fuse.InitIn) fuse.InitOut {
+	flags := in.Flags64()
+	if in.Flags&capInitExt == 0 {
+		flags = uint64(in.Flags)
+	}
+	flags &= wanted
+	s.proto = protocol{minor: min(in.Minor, protoMinor), flags: flags,
+		mmapShared: flags&fuse.CAP_DIRECT_IO_ALLOW_MMAP != 0}
+	return fuse.InitOut{
+		Major: protoMajor, Minor: s.proto.minor,
+		MaxReadAhead: in.MaxReadAhead,
+		Flags:        uint32(flags), Flags2: uint32(flags >> 32),
+		MaxBackground: 12, CongestionThreshold: 9,
+		MaxWrite: maxIO, MaxPages: maxIO / pageSize, TimeGran: 1,
+	}
+}
+
+func (s *Server) writeInit(unique uint64, out *fuse.InitOut, resumed bool) error {
+	reply := make([]byte, outHeaderSize+sizeOf[fuse.InitOut]())
+	*as[fuse.OutHeader](reply) = fuse.OutHeader{Length: uint32(len(reply)), Unique: unique}
+	*as[fuse.InitOut](reply[outHeaderSize:]) = *out
+	_, err := unix.Write(s.fuse, reply)
+	if err == unix.ENOENT && resumed {
+		return nil // answered by a predecessor
+	}
+	if err != nil {
+		return fmt.Errorf("answering the kernel's INIT: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package fs
+
+import (
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+)
+
+const (
+	rootIno   = 1
+	blockSize = crypt.BlockSize
+
+	// Every change comes through this mount or is notified, so the kernel may
+	// keep names and attributes as long as it likes.
+	cacheSeconds = 1 << 30
+)
+
+// stamp is a time in nanoseconds as the kernel sends it: seconds before 1970
+// are negative.
+type stamp struct {
+	sec  int64
+	nsec uint32
+}
+
+func now() stamp {
+	t := time.Now()
+	return stamp{t.Unix(), uint32(t.Nanosecond())}
+}
+
+func (a stamp) before(b stamp) bool {
+	return a.sec < b.sec || a.sec == b.sec && a.nsec < b.nsec
+}
+
+func (a stamp) time() time.Time { return time.Unix(a.sec, int64(a.nsec)) }
+
+// inode is what the index keeps of one; its number is its FUSE node id. Open
+// files need no state of their own: the kernel holds a lookup reference for
+// each, and I/O names the node.
+type inode struct {
+	ino                        uint64
+	mode, uid, gid, rdev       uint32
+	nlink                      uint32
+	size                       int64
+	atime, mtime, ctime, btime stamp
+	lookups                    uint64 // references the kernel holds
+
+	data  content // regular files
+	grace int64   // size up to which a rewrite is never refused for lack of space
+
+	target string // symlinks
+	dir    *dir   // directories
+	xattrs *xattrs
+
+	mapped bool // may have pages in the page cache: a mapping read or wrote it
+}
+
+func (n *inode) isDir() bool     { return n.mode&unix.S_IFMT == unix.S_IFDIR }
+func (n *inode) isRegular() bool { return n.mode&unix.S_IFMT == unix.S_IFREG }
+func (n *inode) isSymlink() bool { return n.mode&unix.S_IFMT == unix.S_IFLNK }
+
+// blocks counts 512-byte units, as tmpfs does: whole pages of contents, and one
+// page for a symlink that does not fit into the inode.
+func (n *inode) blocks512() uint64 {
+	return uint64(n.pages()) * (blockSize / 512)
+}
+
+// shortSymlink is the longest target that tmpfs keeps in the inode
+// (SHORT_SYMLINK_LEN in mm/shmem.c, less the NUL).
+const shortSymlink = 127
+
+// pages is what the inode's contents count against the quota.
+func (n *inode) pages() int64 {
+	if n.isSymlink() && len(n.target) > shortSymlink {
+		return 1
+	}
+	return int64(len(n.data.blocks))
+}
+
+func (n *inode) attr(a *fuse.Attr) {
+	*a = fuse.Attr{
+		Ino: n.ino, Size: uint64(n.size), Blocks: n.blocks512(), Blksize: blockSize,
+		Mode: n.mode, Nlink: n.nlink, Rdev: n.rdev,
+		Owner: fuse.Owner{Uid: n.uid, Gid: n.gid},
+		Atime: uint64(n.atime.sec), Atimensec: n.atime.nsec,
+		Mtime: uint64(n.mtime.sec), Mtimensec: n.mtime.nsec,
+		Ctime: uint64(n.ctime.sec), Ctimensec: n.ctime.nsec,
+	}
+}
+
+// changed stamps what a change of the contents stamps.
+func (n *inode) changed(t stamp) { n.mtime, n.ctime = t, t }
+
+// used stamps an access the way a relatime mount does: when the last one is
+// older than the last change, or than a day (inode_needs_update_time in the VFS).
+func (n *inode) used(t stamp) bool {
+	if n.mtime.before(n.atime) && n.ctime.before(n.atime) && t.sec-n.atime.sec < 24*60*60 {
+		return false
+	}
+	n.atime = t
+	return true
+}
+
+// killSuidgid clears what a write or a chown by somebody else takes away:
+// set-user-id, and set-group-id of a group-executable file.
+func (n *inode) killSuidgid() {
+	if n.isDir() {
+		return
+	}
+	n.mode &^= unix.S_ISUID
+	if n.mode&unix.S_IXGRP != 0 {
+		n.mode &^= unix.S_ISGID
+	}
+}
+
+// newInode makes an inode for the caller of r; it is nobody's entry yet.
+func (s *Server) newInode(r *request, parent *inode, mode, rdev uint32) *inode {
+	t := now()
+	n := &inode{ino: s.nextIno, mode: mode, rdev: rdev, uid: r.in.Uid, gid: r.in.Gid,
+		atime: t, mtime: t, ctime: t, btime: t, nlink: 1}
+	s.nextIno++
+	if parent != nil && parent.mode&unix.S_ISGID != 0 { // inode_init_owner
+		n.gid = parent.gid
+		if n.isDir() {
+			n.mode |= unix.S_ISGID
+		}
+	}
+	if n.isDir() {
+		n.nlink = 2
+		n.size = 2 * direntCost
+		n.dir = &dir{parent: parent.ino}
+	}
+	s.inodes[n.ino] = n
+	s.usedInodes++
+	if n.isRegular() {
+		s.files++
+	}
+	s.tx.create(n)
+	return n
+}
+
+// free drops an inode that has neither names nor references.
+func (s *Server) free(n *inode) {
+	if n.nlink != 0 || n.lookups != 0 || n.ino == rootIno {
+		return
+	}
+	s.dropContent(&n.data)
+	s.dropXattrs(n)
+	if n.isSymlink() {
+		s.usedPages -= n.pages()
+	}
+	delete(s.inodes, n.ino)
+	s.usedInodes--
+	if n.isRegular() {
+		s.files--
+	}
+	s.tx.drop(n.ino)
+}
+
+// getattr, statx
+
+func (s *Server) getattr(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	r.attrReply(n)
+	return 0
+}
+
+func (r *request) attrReply(n *inode) {
+	out := as[fuse.AttrOut](r.small(sizeOf[fuse.AttrOut]()))
+	out.AttrValid = cacheSeconds
+	n.attr(&out.Attr)
+}
+
+// entryReply tells the kernel of a node and counts the reference it now holds.
+func (s *Server) entryReply(r *request, n *inode) {
+	n.entry(as[fuse.EntryOut](r.small(sizeOf[fuse.EntryOut]())))
+	r.looked = n.ino
+}
+
+func (n *inode) entry(out *fuse.EntryOut) {
+	out.NodeId, out.Generation = n.ino, 1
+	out.EntryValid, out.AttrValid = cacheSeconds, cacheSeconds
+	n.attr(&out.Attr)
+}
+
+func (s *Server) statx(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	out := as[fuse.StatxOut](r.small(sizeOf[fuse.StatxOut]()))
+	out.AttrValid = cacheSeconds
+	sx := &out.Statx
+	sx.Mask = statxBasicAndBtime
+	sx.Blksize, sx.Nlink, sx.Uid, sx.Gid = blockSize, n.nlink, n.uid, n.gid
+	sx.Mode, sx.Ino, sx.Size, sx.Blocks = uint16(n.mode), n.ino, uint64(n.size), n.blocks512()
+	sx.RdevMajor, sx.RdevMinor = unix.Major(decodeDev(n.rdev)), unix.Minor(decodeDev(n.rdev))
+	for _, p := range []struct {
+		to   *fuse.SxTime
+		from stamp
+	}{{&sx.Atime, n.atime}, {&sx.Btime, n.btime}, {&sx.Ctime, n.ctime}, {&sx.Mtime, n.mtime}} {
+		p.to.Sec, p.to.Nsec = uint64(p.from.sec), p.from.nsec
+	}
+	return 0
+}
+
+// decodeDev undoes the kernel's new_encode_dev.
+func decodeDev(rdev uint32) uint64 {
+	return unix.Mkdev(rdev>>8&0xfff, rdev&0xff|rdev>>12&0xfff00)
+}
+
+// setattr serves chmod, chown, truncate and utimensat. The kernel has checked
+// that the caller may (default_permissions, setattr_prepare).
+func (s *Server) setattr(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	in := as[fuse.SetAttrInCommon](r.req)
+	t := now()
+	if in.Valid&fuse.FATTR_SIZE != 0 {
+		if errno := s.resize(r, n, int64(in.Size), t); errno != 0 {
+			return errno
+		}
+	}
+	if in.Valid&fattrKillSuidgid != 0 {
+		n.killSuidgid()
+	}
+	if in.Valid&fuse.FATTR_MODE != 0 {
+		n.mode = n.mode&unix.S_IFMT | in.Mode&^unix.S_IFMT
+	}
+	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0 {
+		if in.Valid&fuse.FATTR_MODE == 0 {
+			n.killSuidgid()
+		}
+		if in.Valid&fuse.FATTR_UID != 0 {
+			n.uid = in.Uid
+		}
+		if in.Valid&fuse.FATTR_GID != 0 {
+			n.gid = in.Gid
+		}
+	}
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		n.atime = stamp{int64(in.Atime), in.Atimensec}
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			n.atime = t
+		}
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		n.mtime = stamp{int64(in.Mtime), in.Mtimensec}
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			n.mtime = t
+		}
+	}
+	const changing = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+	if in.Valid&changing != 0 {
+		n.ctime = t
+	}
+	s.tx.put(n)
+	r.attrReply(n)
+	return 0
+}

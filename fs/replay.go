@@ -1,0 +1,275 @@
+package fs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+)
+
+// errRecord means a record that authenticated and yet makes no sense: it was
+// written by us, so this is a bug, and the index built so far cannot be trusted.
+var errRecord = errors.New("a record of the log makes no sense")
+
+// load rebuilds the index from the log, and claims the keys and cells that it
+// refers to; all others are erased.
+func (s *Server) load() error {
+	s.clearIndex()
+	cut, err := s.mem.Log.Replay(s.apply)
+	switch {
+	case errors.Is(err, crypt.ErrDamaged):
+		s.degrade("a record in the log was altered; what followed it is lost")
+	case err != nil:
+		return err
+	case cut:
+		s.logf("the last record of the log was altered; it is lost")
+	}
+	if len(s.inodes) == 0 { // a predecessor ended before its first record
+		s.mem.Keys.Sweep()
+		s.begin()
+		return nil
+	}
+	return s.claim()
+}
+
+func (s *Server) claim() error {
+	s.mem.Keys.Reclaim()
+	s.mem.Arena.Reclaim()
+	for _, n := range s.inodes {
+		s.usedInodes++
+		if n.nlink > 1 && !n.isDir() {
+			s.usedInodes += int(n.nlink - 1)
+		}
+		if n.isRegular() {
+			s.files++
+		}
+		s.usedPages += n.pages()
+		keys := []crypt.Key{n.data.key}
+		cells := make([]uint32, 0, len(n.data.blocks))
+		for _, b := range n.data.blocks {
+			cells = append(cells, b.Cell)
+		}
+		if n.xattrs != nil {
+			s.usedInodes++
+			keys = append(keys, n.xattrs.key)
+			for _, x := range n.xattrs.list {
+				s.usedPages += int64(len(x.blocks))
+				for _, b := range x.blocks {
+					cells = append(cells, b.Cell)
+				}
+			}
+		}
+		for _, k := range keys {
+			if k != 0 && !s.mem.Keys.Claim(k) {
+				return fmt.Errorf("%w: key %d of inode %d", errRecord, k, n.ino)
+			}
+		}
+		for _, c := range cells {
+			if c != 0 && !s.mem.Arena.Claim(c) {
+				return fmt.Errorf("%w: cell %d of inode %d", errRecord, c, n.ino)
+			}
+		}
+		if n.isDir() {
+			for _, e := range n.dir.names {
+				if s.inodes[e.ino] == nil {
+					return fmt.Errorf("%w: an entry of inode %d names inode %d", errRecord, n.ino, e.ino)
+				}
+			}
+		}
+	}
+	if s.inodes[rootIno] == nil {
+		return fmt.Errorf("%w: no root", errRecord)
+	}
+	s.mem.Keys.Sweep()
+	s.mem.Arena.Sweep()
+	return nil
+}
+
+// reader takes fields off a record; short is set when there are too few.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n < 0 || n > len(r.b) {
+		r.short, r.b = true, nil
+		return nil
+	}
+	b := r.b[:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *reader) u64() uint64 {
+	if b := r.bytes(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (r *reader) u32() uint32 {
+	if b := r.bytes(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (r *reader) u16() uint16 {
+	if b := r.bytes(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) string() string { return string(r.bytes(int(r.u16()))) }
+
+func (r *reader) stamp() stamp { return stamp{int64(r.u64()), r.u32()} }
+
+func (r *reader) key(c *content) {
+	v := r.u64()
+	c.key, c.seals = crypt.Key(v>>32), uint32(v)
+	c.version = r.u64()
+}
+
+func (r *reader) sealed() (s crypt.Sealed) {
+	s.Cell, s.Len = r.u32(), r.u16()
+	copy(s.Nonce[:], r.bytes(crypt.NonceSize))
+	copy(s.Tag[:], r.bytes(crypt.TagSize))
+	return s
+}
+
+// apply does to the index what one record says.
+func (s *Server) apply(record []byte) error {
+	r := reader{b: record}
+	for len(r.b) > 0 {
+		kind := r.bytes(1)[0]
+		if ok := s.applyEdit(kind, &r); !ok || r.short {
+			return fmt.Errorf("%w: edit of kind %d", errRecord, kind)
+		}
+	}
+	return nil
+}
+
+func (s *Server) applyEdit(kind byte, r *reader) bool {
+	switch kind {
+	case editInode:
+		s.applyInode(r)
+		return true
+	case editName:
+		p, cookie, ino := s.inodes[r.u64()], r.u64(), r.u64()
+		name := r.string()
+		if p == nil || p.dir == nil {
+			return false
+		}
+		p.dir.insert(&dirent{name: name, ino: ino, cookie: cookie})
+		return true
+	case editUnname:
+		p, cookie := s.inodes[r.u64()], r.u64()
+		if p == nil || p.dir == nil {
+			return false
+		}
+		i := p.dir.at(cookie)
+		if i == len(p.dir.order) || p.dir.order[i].cookie != cookie {
+			return false
+		}
+		p.dir.remove(p.dir.order[i])
+		return true
+	case editDone:
+		slot := r.u64()
+		d := done{r.u64(), unix.Errno(r.u64()), r.u64()}
+		if slot >= uint64(len(s.done)) {
+			return false
+		}
+		s.done[slot] = d
+		return true
+	case editNext:
+		s.nextIno, s.nextVersion = max(s.nextIno, r.u64()), max(s.nextVersion, r.u64())
+		return true
+	}
+	n := s.inodes[r.u64()]
+	return n != nil && s.applyContents(kind, n, r)
+}
+
+func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
+	switch kind {
+	case editTarget:
+		n.target = r.string()
+	case editDrop:
+		delete(s.inodes, n.ino)
+	case editBlocks:
+		for range r.u64() {
+			b := block{idx: r.u64()}
+			if b.Sealed = r.sealed(); r.short || b.Len > blockSize {
+				return false
+			}
+			n.data.set(b)
+		}
+	case editPunch:
+		n.data.cut(r.u64(), r.u64())
+	case editPrealloc:
+		first, last := r.u64(), r.u64()
+		if last-first >= uint64(s.quotaPages)+uint64(s.mem.Arena.Cells()) {
+			return false
+		}
+		n.data.fill(first, last)
+	case editXattr:
+		x := xattr{seq: uint32(r.u64()), size: int(r.u64())}
+		x.name = r.string()
+		if x.size > maxXattr {
+			return false
+		}
+		for range (x.size + blockSize - 1) / blockSize {
+			x.blocks = append(x.blocks, r.sealed())
+		}
+		if n.xattrs == nil {
+			n.xattrs = &xattrs{}
+		}
+		n.xattrs.set(x)
+	case editUnxattr:
+		return n.xattrs.unset(r.string())
+	default:
+		return false
+	}
+	return true
+}
+
+func (s *Server) applyInode(r *reader) {
+	ino := r.u64()
+	n := s.inodes[ino]
+	if n == nil {
+		n = &inode{ino: ino}
+		s.inodes[ino] = n
+	}
+	n.mode, n.uid, n.gid, n.rdev, n.nlink = r.u32(), r.u32(), r.u32(), r.u32(), r.u32()
+	n.size = int64(r.u64())
+	n.atime, n.mtime, n.ctime, n.btime = r.stamp(), r.stamp(), r.stamp(), r.stamp()
+	n.lookups, n.grace = r.u64(), int64(r.u64())
+	parent, next := r.u64(), r.u64()
+	if n.isDir() {
+		if n.dir == nil {
+			n.dir = &dir{}
+		}
+		n.dir.parent, n.dir.next = parent, next
+	}
+	r.key(&n.data)
+	var x content
+	r.key(&x)
+	seq := uint32(r.u64())
+	if x.key == 0 {
+		n.xattrs = nil
+	} else {
+		if n.xattrs == nil {
+			n.xattrs = &xattrs{}
+		}
+		n.xattrs.content, n.xattrs.seq = x, seq
+	}
+	r.u64()         // expiry
+	r.u64()         // last reader
+	n.mapped = true // not known: the page cache outlives this process
+	s.nextIno = max(s.nextIno, ino+1)
+	s.nextVersion = max(s.nextVersion, n.data.version+1, x.version+1)
+}

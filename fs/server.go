@@ -1,0 +1,151 @@
+package fs
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+)
+
+// Config of a Server.
+type Config struct {
+	Quota   int64 // bytes of contents, a multiple of 4096
+	Inodes  int   // files, directories and further names together
+	UID     uint32
+	GID     uint32
+	NoAtime bool                             // mounted noatime: reads stamp nothing
+	Logf    func(format string, args ...any) // never given contents, keys or names
+}
+
+// MemoryConfig is the memory that a Server of this size needs.
+func MemoryConfig(quota int64, inodes int, secretmem crypt.Secretmem) crypt.MemoryConfig {
+	spare := spareFor(inodes)
+	const (
+		perInode = 2*inodeEdit + 64 + maxName + unix.PathMax // with a name and a long symlink target
+		perPage  = blockEdit + maxName + 64                  // a block, or an attribute of one
+	)
+	return crypt.MemoryConfig{
+		Quota: quota, Spare: spare,
+		Keys:  inodes + 64, // those of versions being replaced
+		Meta:  int64(inodes)*perInode + quota/blockSize*perPage + spare/blockSize*blockEdit,
+		Slots: slotsSize, SlotFirst: slotFirstPages(),
+		Secretmem: secretmem,
+	}
+}
+
+// Server serves one FUSE connection.
+//
+// Lock order: mu, then notify's. mu covers the index, the memory and the
+// transaction; whoever holds it touches nothing but memory, so no request ever
+// waits for another program. The notifier never holds mu while it writes to
+// the kernel, which may block until a request is answered.
+type Server struct {
+	fuse    int
+	mem     *crypt.Memory
+	cfg     Config
+	notify  *notifier
+	control chan func() // run by serveControl
+	panics  atomic.Uint64
+	gone    atomic.Bool // stopped for good
+
+	mu          sync.Mutex
+	tx          tx
+	inodes      map[uint64]*inode
+	nextIno     uint64
+	nextVersion uint64
+	done        [slotCount]done
+	usedInodes  int
+	files       int
+	usedPages   int64
+	quotaPages  int64
+	inodeLimit  int
+	readOnly    string // why, once the log was found damaged
+	wipes       uint64
+	proto       protocol
+}
+
+// New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
+// mem is fresh, or another process's whose work is resumed.
+func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
+	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, inodeLimit: cfg.Inodes}
+	s.tx.s = s
+	s.notify = newNotifier(s)
+	s.control = make(chan func())
+	go s.serveControl()
+	resumed, err := s.negotiate()
+	if err != nil {
+		return nil, err
+	}
+	s.quietly(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if resumed {
+			err = s.load()
+		} else {
+			s.begin()
+		}
+	})
+	return s, err
+}
+
+// begin makes the empty tree of a new session.
+func (s *Server) begin() {
+	s.clearIndex()
+	t := now()
+	root := &inode{ino: rootIno, mode: unix.S_IFDIR | 0o700, uid: s.cfg.UID, gid: s.cfg.GID, nlink: 2,
+		size: 2 * direntCost, atime: t, mtime: t, ctime: t, btime: t, lookups: 1, dir: &dir{parent: rootIno}}
+	s.inodes[rootIno] = root
+	s.usedInodes = 1
+	s.tx.kind(editNext, s.nextIno, s.nextVersion)
+	s.tx.put(root)
+	s.tx.commit()
+}
+
+func (s *Server) clearIndex() {
+	s.inodes = make(map[uint64]*inode)
+	s.done = [slotCount]done{}
+	// Numbers go on where they were: a node of an earlier session is unknown,
+	// never somebody else.
+	s.nextIno, s.nextVersion = max(s.nextIno, rootIno+1), max(s.nextVersion, 1)
+	s.usedInodes, s.files, s.usedPages = 0, 0, 0
+	s.tx.reset()
+}
+
+// node finds the inode a request is about. EIO is for what a wipe destroyed.
+func (s *Server) node(ino uint64) (*inode, unix.Errno) {
+	n := s.inodes[ino]
+	if n == nil {
+		return nil, unix.EIO
+	}
+	return n, 0
+}
+
+func (s *Server) logf(format string, args ...any) {
+	if s.cfg.Logf != nil {
+		s.cfg.Logf(format, args...)
+	}
+}
+
+// degrade refuses all changes from here on.
+func (s *Server) degrade(why string) {
+	s.readOnly = why
+	s.logf("the filesystem is read-only now: %s", why)
+}
+
+// Serve reads and answers requests until the filesystem is unmounted.
+func (s *Server) Serve() error {
+	errs := make(chan error, slotCount)
+	for i := range slotCount {
+		go func() { errs <- s.serve(i) }()
+	}
+	var first error
+	for range slotCount {
+		if err := <-errs; err != nil && first == nil {
+			first = fmt.Errorf("serving the filesystem: %w", err)
+		}
+	}
+	return first
+}

@@ -1,0 +1,216 @@
+package fs
+
+import (
+	"math"
+	"slices"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// fallocate sets space aside or punches a hole; tmpfs can do no more either.
+func (s *Server) fallocate(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	in := as[fuse.FallocateIn](r.req)
+	if in.Mode&^(unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE) != 0 {
+		return unix.EOPNOTSUPP
+	}
+	if !n.isRegular() || in.Offset > math.MaxInt64 || in.Length > math.MaxInt64-in.Offset || in.Length == 0 {
+		return unix.EINVAL
+	}
+	off, end := int64(in.Offset), int64(in.Offset+in.Length)
+	if in.Mode&unix.FALLOC_FL_PUNCH_HOLE != 0 {
+		if in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+			return unix.EOPNOTSUPP
+		}
+		errno = s.punchHole(r, n, off, end)
+	} else {
+		errno = s.preallocate(n, off, end)
+		if errno == 0 && in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+			n.size = max(n.size, end)
+		}
+	}
+	if errno != 0 {
+		s.discard(r)
+		return errno
+	}
+	n.changed(now())
+	s.tx.put(n)
+	return 0
+}
+
+// preallocate gives every index without an entry an empty one.
+func (s *Server) preallocate(n *inode, off, end int64) unix.Errno {
+	first, last := uint64(off)/blockSize, uint64(end-1)/blockSize
+	pages := n.data.missing(first, last)
+	if pages > s.quotaPages || !s.reserve(n, pages, end) {
+		return unix.ENOSPC
+	}
+	s.usedPages += n.data.fill(first, last)
+	s.tx.prealloc(n.ino, first, last)
+	return 0
+}
+
+// fill adds the entries that are absent from first to last and counts them.
+func (c *content) fill(first, last uint64) int64 {
+	from, _ := c.find(first)
+	to, ok := c.find(last)
+	if ok {
+		to++
+	}
+	merged := make([]block, 0, last-first+1)
+	rest := c.blocks[from:to]
+	for idx := first; idx <= last; idx++ {
+		if len(rest) > 0 && rest[0].idx == idx {
+			merged = append(merged, rest[0])
+			rest = rest[1:]
+		} else {
+			merged = append(merged, block{idx: idx})
+		}
+	}
+	added := len(merged) - (to - from)
+	c.blocks = slices.Replace(c.blocks, from, to, merged...)
+	return int64(added)
+}
+
+// punchHole zeroes parts of blocks and drops whole ones.
+func (s *Server) punchHole(r *request, n *inode, off, end int64) unix.Errno {
+	first, last := (off+blockSize-1)/blockSize, end/blockSize // whole blocks
+	if first > last {
+		return s.zero(r, n, off, end)
+	}
+	if errno := s.zero(r, n, off, first*blockSize); errno != 0 {
+		return errno
+	}
+	if errno := s.zero(r, n, last*blockSize, end); errno != 0 {
+		return errno
+	}
+	s.remove(n, uint64(first), uint64(last))
+	return 0
+}
+
+// zero overwrites part of one block, if it is there.
+func (s *Server) zero(r *request, n *inode, off, end int64) unix.Errno {
+	if off >= end {
+		return 0
+	}
+	pos, ok := n.data.find(uint64(off) / blockSize)
+	if !ok || n.data.blocks[pos].Cell == 0 {
+		return 0
+	}
+	b := &n.data.blocks[pos]
+	if errno := s.open(n, b, r.scratch); errno != 0 {
+		return errno
+	}
+	from := int(off % blockSize)
+	clear(r.scratch[from : from+int(end-off)])
+	if errno := s.sealFresh(r, n, &n.data, b.idx, r.scratch[:b.Len]); errno != 0 {
+		return errno
+	}
+	clear(r.scratch)
+	s.install(r, n)
+	return 0
+}
+
+// lseek answers SEEK_DATA and SEEK_HOLE in blocks, as tmpfs does in pages.
+func (s *Server) lseek(r *request) unix.Errno {
+	n, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	in := as[fuse.LseekIn](r.req)
+	off := int64(in.Offset)
+	if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {
+		return unix.EINVAL
+	}
+	if off < 0 || off >= n.size {
+		return unix.ENXIO
+	}
+	pos, _ := n.data.find(uint64(off) / blockSize)
+	at := off
+	if in.Whence == unix.SEEK_DATA {
+		for ; pos < len(n.data.blocks) && n.data.blocks[pos].Cell == 0; pos++ {
+		}
+		if pos == len(n.data.blocks) || int64(n.data.blocks[pos].idx)*blockSize >= n.size {
+			return unix.ENXIO
+		}
+		at = max(off, int64(n.data.blocks[pos].idx)*blockSize)
+	} else {
+		idx := uint64(off) / blockSize
+		for ; pos < len(n.data.blocks) && n.data.blocks[pos].idx == idx && n.data.blocks[pos].Cell != 0; pos++ {
+			idx++
+		}
+		at = min(max(off, int64(idx)*blockSize), n.size)
+	}
+	as[fuse.LseekOut](r.small(sizeOf[fuse.LseekOut]())).Offset = uint64(at)
+	return 0
+}
+
+// copyMax is how much one COPY_FILE_RANGE copies: the caller asks for the rest.
+const copyMax = 1 << 20
+
+func (s *Server) copyFileRange(r *request) unix.Errno {
+	in := as[fuse.CopyFileRangeIn](r.req)
+	src, errno := s.node(r.in.NodeId)
+	if errno != 0 {
+		return errno
+	}
+	dst, errno := s.node(in.NodeIdOut)
+	if errno != 0 {
+		return errno
+	}
+	if !src.isRegular() || !dst.isRegular() || in.OffIn > math.MaxInt64-copyMax || in.OffOut > math.MaxInt64-copyMax {
+		return unix.EINVAL
+	}
+	from, to := int64(in.OffIn), int64(in.OffOut)
+	size := max(0, min(int64(min(in.Len, copyMax)), src.size-from))
+	if size > 0 {
+		if errno := s.copyRange(r, src, dst, from, to, size); errno != 0 {
+			s.discard(r)
+			return errno
+		}
+		t := now()
+		dst.changed(t)
+		dst.killSuidgid()
+		s.tx.put(dst)
+		if src.used(t) {
+			s.tx.put(src)
+		}
+		// The kernel drops what it had cached of dst on its own.
+	}
+	r.done = uint64(size)
+	*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(size)}
+	return 0
+}
+
+// copyRange goes block by block of the destination, so that each is composed
+// once. The ranges do not overlap within one file: the kernel saw to that.
+func (s *Server) copyRange(r *request, src, dst *inode, from, to, size int64) unix.Errno {
+	end := to + size
+	if !s.reserve(dst, dst.data.missing(uint64(to)/blockSize, uint64(end-1)/blockSize), end) {
+		return unix.ENOSPC
+	}
+	if errno := s.needKey(r, dst); errno != 0 {
+		return errno
+	}
+	for to < end {
+		in := int(to % blockSize)
+		chunk := r.copy[:min(int(end-to), blockSize-in)]
+		if errno := s.read(r, src, from, chunk); errno != 0 {
+			return errno
+		}
+		if errno := s.seal(r, dst, &dst.data, uint64(to)/blockSize, in, chunk); errno != 0 {
+			return errno
+		}
+		from += int64(len(chunk))
+		to += int64(len(chunk))
+	}
+	clear(r.copy)
+	clear(r.scratch)
+	s.install(r, dst)
+	dst.size = max(dst.size, end)
+	return 0
+}

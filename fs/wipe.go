@@ -1,0 +1,162 @@
+package fs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"tokenfs/crypt"
+)
+
+// settleLimit is how long a wipe waits for the kernel to forget names and
+// attributes; the keys are gone before it starts to wait.
+const settleLimit = time.Second
+
+// quietly runs f, which may touch keys, on a thread that may.
+func (s *Server) quietly(f func()) {
+	done := make(chan struct{})
+	s.control <- func() { defer close(done); f() }
+	<-done
+}
+
+// serveControl is the thread behind quietly.
+func (s *Server) serveControl() {
+	crypt.Quiet()
+	for f := range s.control {
+		f()
+	}
+}
+
+// Wipe destroys every key, empties the tree and starts a fresh session. What
+// was open answers EIO from then on. It returns when the kernel has forgotten
+// the old tree, or a second later.
+func (s *Server) Wipe() error {
+	var err error
+	s.quietly(func() { err = s.wipe() })
+	s.notify.settle(settleLimit)
+	return err
+}
+
+func (s *Server) wipe() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone.Load() {
+		return errStopped
+	}
+	binary.LittleEndian.PutUint64(s.mem.Slots()[savedNextIno:], s.nextIno)
+	s.mem.Fresh()
+	old := s.inodes
+	s.begin()
+	s.readOnly = ""
+	s.wipes++
+	for name := range old[rootIno].dir.names {
+		s.notify.entry(rootIno, name)
+	}
+	for ino, n := range old {
+		if n.lookups > 0 {
+			s.notify.inode(ino)
+		}
+	}
+	return nil
+}
+
+var errStopped = errors.New("the filesystem has been shut down")
+
+// Stop destroys the keys for good: whatever is asked from now on gets EIO.
+func (s *Server) Stop() {
+	s.quietly(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gone.Store(true)
+		s.mem.Destroy()
+		clear(s.inodes)
+	})
+}
+
+// WipePath erases a file or a tree, named relative to the root, and says how
+// many files that were. A file with other names is empty under those. It
+// follows no symlink; the keys of all files are gone when it returns.
+func (s *Server) WipePath(rel string) (files int, err error) {
+	s.quietly(func() { files, err = s.wipePath(rel) })
+	s.notify.settle(settleLimit)
+	return files, err
+}
+
+func (s *Server) wipePath(rel string) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone.Load() {
+		return 0, errStopped
+	}
+	if s.readOnly != "" {
+		return 0, fmt.Errorf("the filesystem is read-only, %s: wipe everything instead", s.readOnly)
+	}
+	p, e, err := s.walk(rel)
+	if err != nil {
+		return 0, err
+	}
+	return s.erase(p, e), nil
+}
+
+// walk finds the entry at rel. Errors name only what the caller named.
+func (s *Server) walk(rel string) (*inode, *dirent, error) {
+	p := s.inodes[rootIno]
+	names := strings.FieldsFunc(rel, func(r rune) bool { return r == '/' })
+	for i, name := range names {
+		at := strings.Join(names[:i+1], "/")
+		if name == "." || name == ".." {
+			return nil, nil, fmt.Errorf("%s: name the path without . and ..", rel)
+		}
+		e := p.dir.get([]byte(name))
+		if e == nil {
+			return nil, nil, fmt.Errorf("%s: no such file or directory", at)
+		}
+		n := s.inodes[e.ino]
+		switch {
+		case i == len(names)-1:
+			return p, e, nil
+		case n.isSymlink():
+			return nil, nil, fmt.Errorf("%s: is a symlink, and wipe follows none: name what it leads to", at)
+		case !n.isDir():
+			return nil, nil, fmt.Errorf("%s: not a directory", at)
+		}
+		p = n
+	}
+	return nil, nil, errors.New("no path given")
+}
+
+// erase takes an entry and all below it away, each file as an operation of its
+// own: a crash in between leaves a smaller tree, never half a file.
+func (s *Server) erase(p *inode, e *dirent) (files int) {
+	n := s.inodes[e.ino]
+	if n.isDir() {
+		for len(n.dir.names) > 0 {
+			for _, child := range n.dir.order {
+				if child != nil {
+					files += s.erase(n, child)
+					break
+				}
+			}
+		}
+	}
+	if n.isRegular() {
+		files++
+	}
+	s.room(0)
+	t := now()
+	s.notify.entry(p.ino, e.name)
+	s.notify.inode(n.ino)
+	s.notify.inode(p.ino)
+	if n.isRegular() {
+		s.resize(nil, n, 0, t)
+		n.grace = 0
+	}
+	s.dropXattrs(n)
+	s.take(p, e)
+	p.changed(t)
+	s.unlinked(n, t)
+	s.tx.commit()
+	return files
+}
