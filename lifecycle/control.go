@@ -215,12 +215,15 @@ func (c *control) close() error {
 	return err
 }
 
-// drain waits for the last answers to go out.
-func (c *control) drain(timeout time.Duration) {
+// drain waits for the last answers to go out, and says whether they did. After
+// that there are no others.
+func (c *control) drain(timeout time.Duration) bool {
 	idle := make(chan struct{})
 	go func() { c.answering.Lock(); close(idle) }()
 	select {
 	case <-idle:
+		return true
 	case <-time.After(timeout):
+		return false
 	}
 }

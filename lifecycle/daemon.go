@@ -105,6 +105,9 @@ func Run(ctx context.Context, opts Options) error {
 	if err := d.start(); err != nil {
 		return err
 	}
+	if err := d.tellReady(); err != nil {
+		return errors.Join(err, d.stop())
+	}
 	select {
 	case <-ctx.Done():
 		d.journal.logf("asked to end: %v", context.Cause(ctx))
@@ -166,7 +169,7 @@ func (d *daemon) start() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			d.memory.Destroy()
+			d.memory.Close()
 		}
 	}()
 	if d.mount, err = newMount(dir, path, options); err != nil {
@@ -174,11 +177,12 @@ func (d *daemon) start() (err error) {
 	}
 	d.since = time.Now()
 	d.server, err = fs.New(d.mount.fd, d.memory, fs.Config{
-		Quota:  d.opts.Size,
-		Inodes: d.opts.Inodes,
-		UID:    uint32(os.Geteuid()),
-		GID:    uint32(os.Getegid()),
-		Logf:   d.journal.logf,
+		Quota:   d.opts.Size,
+		Inodes:  d.opts.Inodes,
+		UID:     uint32(os.Geteuid()),
+		GID:     uint32(os.Getegid()),
+		NoAtime: options.flags&unix.MS_NOATIME != 0,
+		Logf:    d.journal.logf,
 	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
@@ -186,10 +190,6 @@ func (d *daemon) start() (err error) {
 	go func() { d.served <- d.server.Serve() }()
 	go d.control.serve(d.handle, d.journal.logf)
 	d.warn()
-	d.journal.flush()
-	if err := d.tellReady(); err != nil {
-		return errors.Join(err, d.stop())
-	}
 	return nil
 }
 
@@ -228,6 +228,7 @@ func (d *daemon) warn() {
 }
 
 func (d *daemon) tellReady() error {
+	d.journal.flush() // a daemon in the background is about to leave the terminal
 	if d.opts.Ready != nil {
 		d.opts.Ready()
 	}
@@ -245,16 +246,14 @@ func (d *daemon) stop() error {
 	var serving error
 	select {
 	case serving = <-d.served:
-		d.memory.Destroy()
-		unix.Close(d.mount.fd)
 	case <-time.After(idleTimeout):
-		// Somebody has a file open, and threads still answer for it: what they
-		// use goes with the process.
 		d.busy = true
 	}
 	d.err = errors.Join(serving, err, d.control.close())
 	close(d.ended)
-	d.control.drain(time.Second)
+	if d.control.drain(time.Second) && !d.busy {
+		d.memory.Close()
+	} // else threads still answer: what they use goes with the process
 	return d.err
 }
 

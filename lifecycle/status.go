@@ -82,8 +82,13 @@ func (d *daemon) protections() []Protection {
 	if !m.HardwareAES {
 		aes.Detail = "this CPU has none: AES is slow, and its timing depends on the key"
 	}
+	inPlace := Protection{"keys_set_up_in_place", m.InPlaceKeys, "cipher states are made where they are locked, and never on the heap"}
+	if !m.InPlaceKeys {
+		inPlace.Detail = "cipher states pass through the heap on this machine, and may leave traces there"
+	}
 	return []Protection{
 		secretmem,
+		inPlace,
 		{"keys_locked", m.KeysLocked >= m.KeysSize, lockedDetail(m.KeysLocked, m.KeysSize)},
 		{"slots_locked", m.SlotsLocked >= m.SlotsSize, lockedDetail(m.SlotsLocked, m.SlotsSize)},
 		aes,

@@ -1,0 +1,94 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"path"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParseRequest(t *testing.T) {
+	for in, want := range map[string]request{
+		`{"v":1,"verb":"status"}`:                            {V: 1, Verb: "status"},
+		`{"v":1,"verb":"wipe"}`:                              {V: 1, Verb: "wipe"},
+		` {"v":1,"verb":"wipe","paths":["YS9i","AP8="]} `:    {},
+		`{"v":1,"verb":"wipe","paths":["YS9i","/w=="]}`:      {V: 1, Verb: "wipe", Paths: [][]byte{[]byte("a/b"), {0xff}}},
+		`{"v":1,"verb":"unmount"}`:                           {V: 1, Verb: "unmount"},
+		`{"v":1,"verb":"unmount","paths":["YQ=="]}`:          {},
+		`{"v":2,"verb":"status"}`:                            {},
+		`{"verb":"status"}`:                                  {},
+		`{"v":1}`:                                            {},
+		`{"v":1,"verb":"reboot"}`:                            {},
+		`{"v":1,"verb":"status","force":true}`:               {},
+		`{"v":1,"verb":"status"}{"v":1,"verb":"wipe"}`:       {},
+		`{"v":1,"verb":"wipe","paths":["Li4="]}`:             {}, // ..
+		`{"v":1,"verb":"wipe","paths":["L2V0Yy9wYXNzd2Q="]}`: {}, // /etc/passwd
+		`{"v":1,"verb":"wipe","paths":["YS8uLi8uLi9i"]}`:     {}, // a/../../b
+		`{"v":1,"verb":"wipe","paths":[""]}`:                 {},
+		`{"v":1,"verb":"wipe","paths":["not base64"]}`:       {},
+		`[]`: {}, ``: {}, `{`: {}, `null`: {}, "\x00": {}, `"status"`: {},
+	} {
+		got, err := parseRequest([]byte(in))
+		switch refuse := want.V == 0; {
+		case refuse && err == nil:
+			t.Errorf("%s: accepted as %+v", in, got)
+		case refuse && KindOf(err) != BadRequest:
+			t.Errorf("%s: error of kind %s", in, KindOf(err))
+		case !refuse && (err != nil || !reflect.DeepEqual(got, want)):
+			t.Errorf("%s: %+v, %v", in, got, err)
+		}
+	}
+}
+
+// FuzzParseRequest: whatever comes in, what is accepted is one of the verbs,
+// stays inside the mount, and means the same when it is sent again.
+func FuzzParseRequest(f *testing.F) {
+	f.Add([]byte(`{"v":1,"verb":"status"}`))
+	f.Add([]byte(`{"v":1,"verb":"wipe","paths":["YS9i","Yy8uLi9k"]}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		r, err := parseRequest(line)
+		if err != nil {
+			if KindOf(err) != BadRequest || len(err.Error()) > 4*len(line)+1000 {
+				t.Fatalf("kind %s, %d bytes of error for %d of request", KindOf(err), len(err.Error()), len(line))
+			}
+			return
+		}
+		if r.Verb != verbStatus && r.Verb != verbWipe && r.Verb != verbUnmount || r.V != protocolVersion {
+			t.Fatalf("accepted %+v", r)
+		}
+		if r.Paths != nil && r.Verb != verbWipe {
+			t.Fatalf("accepted paths with %+v", r)
+		}
+		for _, p := range r.Paths {
+			if in := path.Join("/mnt", string(p)); !strings.HasPrefix(in, "/mnt/") && in != "/mnt" || strings.ContainsRune(string(p), 0) {
+				t.Fatalf("%q leads to %q", p, in)
+			}
+		}
+		again, err := encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r2, err := parseRequest(again)
+		if err != nil || !reflect.DeepEqual(r, r2) {
+			// An empty list and none are the same request in JSON.
+			if len(r.Paths) != 0 || r2.Paths != nil {
+				t.Fatalf("%+v became %+v, %v", r, r2, err)
+			}
+		}
+	})
+}
+
+// The names of fields are the interface to scripts.
+func TestStatusFieldNames(t *testing.T) {
+	line, err := json.Marshal(Status{Protections: []Protection{{}}, Messages: []Message{{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"format_version", "mount", "mountpoint", "since", "pid", "version", "options", "content", "aead",
+		"protections", "name", "active", "detail", "memory", "locked", "lock_limit", "pss", "messages", "time", "text"} {
+		if !strings.Contains(string(line), `"`+name+`":`) {
+			t.Errorf("%s is missing from %s", name, line)
+		}
+	}
+}
