@@ -42,7 +42,7 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	c := s.Content
 	line("mounted\t%s", s.Mount.Mountpoint)
 	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
-	line("holds\t%d files, %s of %s, %d of %d inodes", c.Files, bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
+	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))
 	line("sealed with\t%s", s.AEAD)
 	if c.ReadOnly != "" {

@@ -38,11 +38,7 @@ func wipe(args []string) error {
 		return nil
 	}
 	files, failed, err := lifecycle.WipePaths(mountpoint, paths)
-	unit := "files"
-	if files == 1 {
-		unit = "file"
-	}
-	printf("wiped %d %s\n", files, unit)
+	printf("wiped %s\n", filesText(files))
 	if err != nil || len(failed) == 0 {
 		return err
 	}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"tokenfs/crypt"
+	"tokenfs/lifecycle"
+)
+
+// wantUsage checks that err is about the command line or a setting, and says
+// each of the words.
+func wantUsage(t *testing.T, err error, words ...string) {
+	t.Helper()
+	var usage *usageError
+	if !errors.As(err, &usage) {
+		t.Fatalf("%v is not about usage", err)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q does not say %q", err, w)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]int64{
+		"1M": 1 << 20, "1m": 1 << 20, "1024K": 1 << 20, "1048576": 1 << 20, "64M": 64 << 20, "16G": 16 << 30,
+		"1048577": 1<<20 + 4096, "1234567": 302 * 4096, // whole blocks
+	} {
+		if got, err := parseSize(in); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v, want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "M", "1MB", "1.5M", "-1M", "+1M", " 1M", "0", "1023K", "1048575", "17G", "16385M", "99999999999999999999", "18014398509481985K", "1T", "0x100000"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", in, got)
+		}
+	}
+}
+
+func TestSettingsFile(t *testing.T) {
+	var s settings
+	err := s.parse(strings.NewReader("# comment\n\nsize = 16M\n  inodes=100\nsecretmem = off # no\n"), "f")
+	wantUsage(t, err, "f:5: secretmem", `"off # no"`, "auto, on or off")
+	s = settings{}
+	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\n"), "f"); err != nil {
+		t.Fatal(err)
+	}
+	want := settings{"/a b/c", 16 << 20, 100, crypt.SecretmemOff, []string{"noexec,ro"}}
+	if !reflect.DeepEqual(s, want) {
+		t.Errorf("parsed %+v, want %+v", s, want)
+	}
+	for name, c := range map[string]struct {
+		text  string
+		words []string
+	}{
+		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "inodes, mountpoint, options, secretmem, size"}},
+		"no value":            {"\nsize\n", []string{"f:2", "key = value"}},
+		"twice":               {"size = 1M\n#\nsize = 2M", []string{"f:3", "set in line 1"}},
+		"bad size":            {"size = 1 M", []string{"f:1", `"1 M" is not a size`}},
+		"too small":           {"size = 4096", []string{"f:1: size", "between 1M and 16G"}},
+		"bad inodes":          {"inodes = many", []string{"f:1: inodes", `"many"`}},
+		"relative mountpoint": {"mountpoint = a/b", []string{"f:1: mountpoint", "not an absolute path"}},
+		"option of root's":    {"options = suid", []string{"f:1: options", "refused"}},
+		"too long a line":     {"# " + strings.Repeat("x", 1<<17), []string{"f:1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s settings
+			wantUsage(t, s.parse(strings.NewReader(c.text), "f"), c.words...)
+		})
+	}
+}
+
+func TestSettingsPrecedence(t *testing.T) {
+	if _, err := os.Stat("/etc/tokenfs/config"); err == nil {
+		t.Skip("NOT RUN: this machine has an /etc/tokenfs/config")
+	}
+	home := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", "")
+	t.Setenv("HOME", home)
+	if s, err := loadSettings(); err != nil || s.size != lifecycle.DefaultSize || s.inodes != lifecycle.DefaultInodes {
+		t.Errorf("defaults are %+v, %v", s, err)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(home+"/.config/tokenfs/config", "size = 2M\ninodes = 200\n")
+	t.Setenv("TOKENFS_INODES", "300")
+	if s, err := loadSettings(); err != nil || s.size != 2<<20 || s.inodes != 300 {
+		t.Errorf("file and environment make %+v, %v", s, err)
+	}
+	// A mistake is one even where something else decides.
+	write(home+"/.config/tokenfs/config", "inodes = lots\n")
+	_, err := loadSettings()
+	wantUsage(t, err, home+"/.config/tokenfs/config:1")
+
+	write(home+"/xdg/tokenfs/config", "size = 3M\n")
+	t.Setenv("XDG_CONFIG_HOME", home+"/xdg")
+	if s, err := loadSettings(); err != nil || s.size != 3<<20 {
+		t.Errorf("XDG_CONFIG_HOME makes %+v, %v", s, err)
+	}
+	t.Setenv("TOKENFS_INODES", "3")
+	_, err = loadSettings()
+	wantUsage(t, err, "TOKENFS_INODES", "between 16 and 65536")
+}
+
+func TestSettingsReachTheDaemon(t *testing.T) {
+	s := settings{"/m x", 5 << 20, 99, crypt.SecretmemOn, []string{"noexec", "ro"}}
+	args := s.daemonArgs()
+	if args[0] != "tokenfs" || args[1] != "mount" {
+		t.Fatalf("%q", args)
+	}
+	flags, _ := newFlags("mount")
+	flags.Bool("foreground", false, "")
+	got := settings{mountpoint: args[len(args)-1]}
+	for _, key := range []string{"size", "inodes", "secretmem", "options"} {
+		flags.Func(key, "", func(v string) error { return got.set(key, key, v) })
+	}
+	if err := parseFlags(flags, args[2:], 1); err != nil {
+		t.Fatal(err)
+	}
+	s.options = []string{"noexec,ro"} // the same in one piece
+	if !reflect.DeepEqual(got, s) {
+		t.Errorf("the daemon gets %+v, want %+v", got, s)
+	}
+}
