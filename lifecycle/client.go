@@ -182,7 +182,7 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 	if err == nil {
 		defer c.close()
 		var answer reply
-		answer, err = c.ask(request{Verb: verbUnmount}, stopTimeout)
+		answer, err = c.ask(request{Verb: verbUnmount}, answerTimeout)
 		if err == nil {
 			return Unmounted{Busy: answer.Busy}, nil
 		}

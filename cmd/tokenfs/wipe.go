@@ -1,10 +1,6 @@
 package main
 
-import (
-	"fmt"
-
-	"tokenfs/lifecycle"
-)
+import "tokenfs/lifecycle"
 
 func wipe(args []string) error {
 	flags, named := newFlags("wipe")
@@ -44,7 +40,7 @@ func wipe(args []string) error {
 	}
 	code := exitCodeOf(failed[0].Kind)
 	for _, f := range failed {
-		complainf("wipe %s: %s", fileName(fmt.Sprintf("%s/%s", mountpoint, f.Path)), f.Error)
+		complainf("wipe in %s: %s", mountpoint, fileName(f.Error))
 		if exitCodeOf(f.Kind) != code {
 			code = exitFailure
 		}
