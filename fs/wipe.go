@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tokenfs/crypt"
 )
 
@@ -111,16 +113,16 @@ func (s *Server) walk(rel string) (*inode, *dirent, error) {
 		}
 		e := p.dir.get([]byte(name))
 		if e == nil {
-			return nil, nil, fmt.Errorf("%s: no such file or directory", at)
+			return nil, nil, fmt.Errorf("%s: %w", at, unix.ENOENT)
 		}
 		n := s.inodes[e.ino]
 		switch {
 		case i == len(names)-1:
 			return p, e, nil
 		case n.isSymlink():
-			return nil, nil, fmt.Errorf("%s: is a symlink, and wipe follows none: name what it leads to", at)
+			return nil, nil, fmt.Errorf("%s: %w: it is a symlink, and wipe follows none: name what it leads to", at, unix.ELOOP)
 		case !n.isDir():
-			return nil, nil, fmt.Errorf("%s: not a directory", at)
+			return nil, nil, fmt.Errorf("%s: %w", at, unix.ENOTDIR)
 		}
 		p = n
 	}
