@@ -1,5 +1,3 @@
-// Package msal runs Debian's own MSAL Python, with the token cache that its
-// extensions keep in a file, on the filesystem.
 package msal
 
 import (
@@ -19,73 +17,23 @@ import (
 	"tokenfs/integration/mounted"
 )
 
-// python is Debian's, whatever else is first in PATH: its MSAL is the one that
-// az runs on.
-const python = "/usr/bin/python3"
-
-func script(t *testing.T, name string, args ...string) *exec.Cmd {
+// start starts an app that ends with the test.
+func start(t *testing.T, cache string) *App {
 	t.Helper()
-	if out, err := exec.Command(python, "-c", "import msal, msal_extensions").CombinedOutput(); err != nil {
-		t.Fatalf("MSAL Python is not here: apt-get install python3-msal-extensions\n%s", out)
+	a, err := Start(cache)
+	if err != nil {
+		t.Fatal(err)
 	}
-	cmd := exec.Command(python, append([]string{name}, args...)...)
-	cmd.Stderr = os.Stderr
-	return cmd
+	stuck := time.AfterFunc(2*time.Minute, func() { a.cmd.Process.Kill() })
+	t.Cleanup(func() { a.Quit(); stuck.Stop() })
+	return a
 }
 
-// An app is a running app.py.
-type app struct {
-	t   *testing.T
-	in  io.WriteCloser
-	out *bufio.Scanner
-}
-
-func start(t *testing.T, cmd *exec.Cmd) (io.WriteCloser, *bufio.Scanner) {
+func do(t *testing.T, a *App, command string) []string {
 	t.Helper()
-	in, err := cmd.StdinPipe()
+	lines, err := a.Do(command)
 	if err != nil {
 		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
-	t.Cleanup(func() { in.Close(); cmd.Wait(); kill.Stop() })
-	s := bufio.NewScanner(out)
-	if !s.Scan() || s.Text() != "ready" {
-		t.Fatalf("%s did not get ready: %q", cmd, s.Text())
-	}
-	return in, s
-}
-
-func newApp(t *testing.T, cache string) *app {
-	in, out := start(t, script(t, "app.py", cache))
-	return &app{t, in, out}
-}
-
-// do gives the app a command and returns what it printed.
-func (a *app) do(command string) (lines []string, err error) {
-	if _, err := fmt.Fprintln(a.in, command); err != nil {
-		return nil, err
-	}
-	for a.out.Scan() {
-		if a.out.Text() == "done" {
-			return lines, nil
-		}
-		lines = append(lines, a.out.Text())
-	}
-	return lines, fmt.Errorf("the app ended during %s: %q", command, lines)
-}
-
-func (a *app) must(command string) []string {
-	a.t.Helper()
-	lines, err := a.do(command)
-	if err != nil {
-		a.t.Fatal(err)
 	}
 	return lines
 }
@@ -95,33 +43,33 @@ func (a *app) must(command string) []string {
 func TestTwoAppsShareACache(t *testing.T) {
 	m := mounted.New(t, mounted.Build(t))
 	cache := filepath.Join(m.Dir, "app", "cache.json")
-	apps := []*app{newApp(t, cache), newApp(t, cache)}
+	apps := []*App{start(t, cache), start(t, cache)}
 	users := []string{"alice", "bob"}
 	var wg sync.WaitGroup
 	for i, a := range apps {
 		wg.Go(func() {
-			if out, err := a.do("login " + users[i]); err != nil || !slices.Equal(out, []string{"signed in: " + users[i]}) {
+			if out, err := a.Do("login " + users[i]); err != nil || !slices.Equal(out, []string{"signed in: " + users[i]}) {
 				t.Errorf("login of %s: %q, %v", users[i], out, err)
 			}
 		})
 	}
 	wg.Wait()
 
-	first := apps[0].must("show")
+	first := do(t, apps[0], "show")
 	if len(first) != 2 || !strings.HasPrefix(first[0], "alice ") || !strings.HasPrefix(first[1], "bob ") || strings.Contains(strings.Join(first, ""), "no token") {
 		t.Fatalf("the first app sees %q", first)
 	}
-	if second := apps[1].must("show"); !slices.Equal(first, second) {
+	if second := do(t, apps[1], "show"); !slices.Equal(first, second) {
 		t.Errorf("the first app sees %q, the second %q", first, second)
 	}
 
 	// A later login replaces a token, and the other app notices.
-	apps[1].must("login alice")
-	again := apps[0].must("show")
+	do(t, apps[1], "login alice")
+	again := do(t, apps[0], "show")
 	if len(again) != 2 || again[0] == first[0] || again[1] != first[1] {
 		t.Errorf("after alice signed in again elsewhere, the app sees %q; before %q", again, first)
 	}
-	if fresh := newApp(t, cache).must("show"); !slices.Equal(fresh, again) {
+	if fresh := do(t, start(t, cache), "show"); !slices.Equal(fresh, again) {
 		t.Errorf("an app started now sees %q, the others %q", fresh, again)
 	}
 
@@ -141,18 +89,18 @@ func TestTwoAppsShareACache(t *testing.T) {
 func TestWipe(t *testing.T) {
 	m := mounted.New(t, mounted.Build(t))
 	cache := filepath.Join(m.Dir, "app", "cache.json")
-	running := newApp(t, cache)
-	running.must("login alice")
+	running := start(t, cache)
+	do(t, running, "login alice")
 	m.Run(t, "wipe")
 	if _, err := os.Lstat(filepath.Dir(cache)); !os.IsNotExist(err) {
 		t.Errorf("after a wipe the app's directory is there: %v", err)
 	}
-	fresh := newApp(t, cache)
-	if out := fresh.must("show"); len(out) > 0 {
+	fresh := start(t, cache)
+	if out := do(t, fresh, "show"); len(out) > 0 {
 		t.Errorf("after a wipe an app sees %q", out)
 	}
-	fresh.must("login bob")
-	if out := newApp(t, cache).must("show"); len(out) != 1 || !strings.HasPrefix(out[0], "bob ") {
+	do(t, fresh, "login bob")
+	if out := do(t, start(t, cache), "show"); len(out) != 1 || !strings.HasPrefix(out[0], "bob ") {
 		t.Errorf("after a login that followed a wipe an app sees %q", out)
 	}
 }
@@ -193,8 +141,27 @@ func addAtOnce(t *testing.T, cache string) (warnings []string) {
 	var ins []io.WriteCloser
 	var outs []*bufio.Scanner
 	for i := range processes {
-		in, out := start(t, script(t, "update.py", cache, fmt.Sprint("process", i), fmt.Sprint(each)))
-		ins, outs = append(ins, in), append(outs, out)
+		cmd := exec.Command(Python, "update.py", cache, fmt.Sprint("process", i), fmt.Sprint(each))
+		cmd.Stderr = os.Stderr
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stuck := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+		t.Cleanup(func() { in.Close(); cmd.Wait(); stuck.Stop() })
+		ins, outs = append(ins, in), append(outs, bufio.NewScanner(out))
+	}
+	for _, out := range outs {
+		if !out.Scan() || out.Text() != "ready" {
+			t.Fatalf("update.py did not get ready: %q", out.Text())
+		}
 	}
 	for _, in := range ins {
 		io.WriteString(in, "go\n")

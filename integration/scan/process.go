@@ -45,20 +45,20 @@ func (r *Report) UnreadBytes() (n int64) {
 // Pages that were never touched are passed over, not read: reading would make
 // some of them, and there is nothing in them.
 func Process(pid int, sets ...*Set) (*Report, error) {
-	regions, err := Regions(pid)
-	if err != nil {
-		return nil, err
-	}
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {
 		return nil, err
 	}
 	defer mem.Close()
+	regions, err := Regions(pid)
+	if err != nil {
+		return nil, err
+	}
 	s := &scanner{pid: pid, mem: mem, sets: sets, rep: &Report{Regions: regions}}
 	if s.pagemap, err = os.Open(fmt.Sprintf("/proc/%d/pagemap", pid)); err == nil {
 		defer s.pagemap.Close()
 	}
-	if s.memfds, err = memfds(pid); err != nil {
+	if s.memfds, err = Memfds(pid); err != nil {
 		return nil, err
 	}
 	for _, r := range regions {
@@ -88,7 +88,7 @@ type scanner struct {
 	pid     int
 	mem     *os.File
 	pagemap *os.File // nil where it cannot be read
-	memfds  []memfd
+	memfds  []Memfd
 	sets    []*Set
 	rep     *Report
 }
@@ -125,8 +125,8 @@ func (s *scanner) open(r Region) *os.File {
 		return f
 	}
 	for _, m := range s.memfds {
-		if m.inode == r.Inode {
-			if f, err := os.Open(m.path); err == nil {
+		if m.Inode == r.Inode {
+			if f, err := os.Open(m.Path); err == nil {
 				return f
 			}
 		}
@@ -229,21 +229,21 @@ func (s *scanner) file(f *os.File, r Region) error {
 }
 
 // unmapped searches a memfd where no mapping covers it.
-func (s *scanner) unmapped(m memfd) error {
-	f, err := os.Open(m.path)
+func (s *scanner) unmapped(m Memfd) error {
+	f, err := os.Open(m.Path)
 	if err != nil {
-		s.unread(0, uint64(m.size), Region{End: uint64(m.size), Inode: m.inode, Name: m.name}, err)
+		s.unread(0, uint64(m.Size), Region{End: uint64(m.Size), Inode: m.Inode, Name: m.Name}, err)
 		return nil
 	}
 	defer f.Close()
 	at := uint64(0)
-	for _, r := range covering(s.rep.Regions, m.inode) {
-		if err := s.gap(f, at, r.Offset, m.name); err != nil {
+	for _, r := range covering(s.rep.Regions, m.Inode) {
+		if err := s.gap(f, at, r.Offset, m.Name); err != nil {
 			return err
 		}
 		at = max(at, r.Offset+r.End-r.Start)
 	}
-	return s.gap(f, at, uint64(m.size), m.name)
+	return s.gap(f, at, uint64(m.Size), m.Name)
 }
 
 func (s *scanner) gap(f *os.File, from, to uint64, name string) error {

@@ -63,28 +63,30 @@ func Regions(pid int) ([]Region, error) {
 	return rs, nil
 }
 
-type memfd struct {
-	path, name string
-	inode      uint64
-	size       int64
+// A Memfd is a memory file that a process holds open.
+type Memfd struct {
+	Path  string // to open it, /proc/PID/fd/N
+	Name  string // "/memfd:NAME (deleted)"
+	Inode uint64
+	Size  int64
 }
 
-// memfds lists those that a process holds open, each once.
-func memfds(pid int) ([]memfd, error) {
+// Memfds lists those that a process holds open, each once.
+func Memfds(pid int) ([]Memfd, error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	fds, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	var ms []memfd
+	var ms []Memfd
 	for _, e := range fds {
-		m := memfd{path: filepath.Join(dir, e.Name())}
+		m := Memfd{Path: filepath.Join(dir, e.Name())}
 		var st unix.Stat_t
-		if m.name, err = os.Readlink(m.path); err != nil || !strings.HasPrefix(m.name, "/memfd:") || unix.Stat(m.path, &st) != nil {
+		if m.Name, err = os.Readlink(m.Path); err != nil || !strings.HasPrefix(m.Name, "/memfd:") || unix.Stat(m.Path, &st) != nil {
 			continue
 		}
-		m.inode, m.size = st.Ino, st.Size
-		if !slices.ContainsFunc(ms, func(o memfd) bool { return o.inode == m.inode }) {
+		m.Inode, m.Size = st.Ino, st.Size
+		if !slices.ContainsFunc(ms, func(o Memfd) bool { return o.Inode == m.Inode }) {
 			ms = append(ms, m)
 		}
 	}

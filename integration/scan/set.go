@@ -17,7 +17,7 @@ const (
 
 	// margin is carried from one buffer to the next, so that a run lying across
 	// the seam is seen whole. A short secret fits in it entirely.
-	margin = 2 * Run
+	margin = 4 * Run
 )
 
 // Set is a set of secrets to look for, all in one pass.
@@ -38,6 +38,8 @@ type Set struct {
 type secret struct {
 	start, end int // in blob
 	label      string
+	behind     string // what must lie gap bytes behind, for the secret to count
+	gap        int
 }
 
 // Found is one place where a stretch of a secret lies.
@@ -55,7 +57,7 @@ func (s *Set) Add(label string, b []byte) error {
 	}
 	start := len(s.blob)
 	s.blob = append(s.blob, b...)
-	s.secrets = append(s.secrets, secret{start, len(s.blob), label})
+	s.secrets = append(s.secrets, secret{start: start, end: len(s.blob), label: label})
 	if len(b) < Run {
 		if s.step == 0 {
 			s.step = 4
@@ -80,6 +82,20 @@ func (s *Set) Add(label string, b []byte) error {
 	if words == 0 {
 		return fmt.Errorf("the secret %q is too uniform to be looked for: use random bytes", label)
 	}
+	return nil
+}
+
+// AddBehind makes the Set look for b, however short, where it lies gap bytes
+// behind an anchor: eight bytes that are rare. The anchor alone is not reported.
+func (s *Set) AddBehind(label string, anchor [8]byte, gap int, b []byte) error {
+	w := binary.LittleEndian.Uint64(anchor[:])
+	if !telling(w) || len(b) == 0 || gap+len(b) > margin-8 {
+		return fmt.Errorf("cannot look for %d bytes %d behind %x", len(b), gap, anchor)
+	}
+	start := len(s.blob)
+	s.blob = append(s.blob, anchor[:]...)
+	s.secrets = append(s.secrets, secret{start, len(s.blob), label, string(b), gap})
+	s.long.add(w, start)
 	return nil
 }
 
@@ -124,6 +140,13 @@ func (s *Set) searchLong(b []byte, base uint64, found func(Found)) {
 		best := Found{}
 		s.long.each(w, func(pos int) {
 			sec := s.secretAt(pos)
+			if sec.behind != "" {
+				at := i + 8 + sec.gap
+				if at+len(sec.behind) <= len(b) && string(b[at:at+len(sec.behind)]) == sec.behind {
+					found(Found{base + uint64(at), len(sec.behind), sec.label, 0})
+				}
+				return
+			}
 			lo, hi := 0, 8
 			for i-lo > 0 && pos-lo > sec.start && b[i-lo-1] == s.blob[pos-lo-1] {
 				lo++

@@ -94,6 +94,23 @@ func TestSearchFindsSeveral(t *testing.T) {
 	}
 }
 
+func TestSearchFindsBehindAnAnchor(t *testing.T) {
+	var s Set
+	anchor := [8]byte(random(8))
+	if err := s.AddBehind("tiny", anchor, 24, []byte{0xa5}); err != nil {
+		t.Fatal(err)
+	}
+	hay := make([]byte, 1024)
+	copy(hay[512:], anchor[:])
+	if fs := search(&s, hay); len(fs) != 0 {
+		t.Errorf("the anchor alone was reported: %+v", fs)
+	}
+	hay[512+8+24] = 0xa5
+	if fs := search(&s, hay); len(fs) != 1 || fs[0].Label != "tiny" || fs[0].Addr != 0x1000+512+8+24 {
+		t.Errorf("found %+v", fs)
+	}
+}
+
 func TestAddRefusesWhatCannotBeTold(t *testing.T) {
 	var s Set
 	for _, b := range [][]byte{nil, random(3), make([]byte, 100), bytes.Repeat([]byte("ab"), 50)} {

@@ -1,0 +1,65 @@
+# make help tells what there is.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Packages whose tests start processes and measure time and memory: the race
+# detector would only slow them down.
+MEASURED = ./integration/hygiene ./integration/scan ./integration/demo
+TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%),$(shell $(GO) list ./...))
+
+.PHONY: build
+build: ## bin/tokenfs, one static file
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.releaseVersion=$(VERSION)' -o bin/tokenfs ./cmd/tokenfs
+
+.PHONY: demo
+demo: bin/demo ## a guided tour with a real app; two minutes
+	@bin/demo
+
+.PHONY: bin/demo
+bin/demo:
+	@echo 'building the tour (the first time, this takes a while)'
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./integration/demo
+
+.PHONY: test
+test: packages check ## unit, conformance and integration tests
+	$(GO) test -race -timeout 20m $(TESTED)
+	$(GO) test -timeout 20m $(MEASURED)
+
+.PHONY: check
+check: ## formatting and vet
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not formatted, try gofmt -w: $$unformatted" >&2; exit 1; }
+	$(GO) vet ./...
+
+.PHONY: packages
+packages: ## what the tests need from Debian or Ubuntu
+	@integration/packages.sh fuse3 gcc libc6-dev git python3-msal-extensions sqlite3
+
+.PHONY: test-long
+test-long: packages ## the long forms: a million random operations, 200 memory samples
+	$(GO) test -v -timeout 60m ./fs/conformance -model.ops 1000000
+	$(GO) test -v -timeout 60m ./integration/hygiene -samples 200
+
+.PHONY: test-vm
+test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
+	integration/vm/run.sh
+
+.PHONY: fuzz
+fuzz: ## a minute for each fuzz target
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s $$package || exit 1; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## throughput and allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: clean
+clean:
+	rm -rf bin
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20

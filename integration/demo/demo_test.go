@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const nobody = 65534
+
+// make demo ends well in a clean copy of the repository, as root and as an
+// ordinary user, with a runtime directory and without, and leaves nothing.
+func TestDemo(t *testing.T) {
+	users := []int{os.Getuid()}
+	if os.Getuid() == 0 {
+		users = append(users, nobody)
+		if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode()&0o006 != 0o006 {
+			t.Fatalf("/dev/fuse is not for everybody (%v): as root try: chmod 666 /dev/fuse", err)
+		}
+	}
+	for _, uid := range users {
+		t.Run(fmt.Sprintf("uid=%d", uid), func(t *testing.T) {
+			p := newUser(t, uid)
+			// What is timed is the demo, not the compiler.
+			for _, target := range []string{"build", "bin/demo"} {
+				if out, err := p.make(t.Context(), target); err != nil {
+					t.Fatalf("make %s: %v\n%s", target, err, out)
+				}
+			}
+			for _, runtime := range []bool{true, false} {
+				t.Run(fmt.Sprintf("XDG_RUNTIME_DIR=%v", runtime), func(t *testing.T) { demonstrate(t, p, runtime) })
+			}
+		})
+	}
+}
+
+// newUser makes a home directory with a clean copy of the repository in it, and
+// of the modules it needs.
+func newUser(t *testing.T, uid int) user {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "demo-test.") // not t.TempDir, which others cannot enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { exec.Command("chmod", "-R", "u+w", dir).Run(); os.RemoveAll(dir) })
+	top := strings.TrimSpace(output(t, "git", "rev-parse", "--show-toplevel"))
+	copyFiles := `cd "$1" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$2/repo"`
+	modules := strings.TrimSpace(output(t, "go", "env", "GOMODCACHE"))
+	output(t, "mkdir", dir+"/repo")
+	output(t, "sh", "-c", copyFiles, "sh", top, dir)
+	output(t, "cp", "-r", filepath.Join(modules, "cache/download"), dir+"/proxy")
+	p := user{uid, dir, []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "GOPROXY=file://" + dir + "/proxy", "GOSUMDB=off"}}
+	if uid == os.Getuid() {
+		p.env = append(p.env, "GOCACHE="+strings.TrimSpace(output(t, "go", "env", "GOCACHE")))
+	} else {
+		output(t, "chown", "-R", fmt.Sprint(uid), dir)
+	}
+	return p
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// A user runs the demo, root or an ordinary one.
+type user struct {
+	uid  int
+	home string
+	env  []string
+}
+
+func (p user) make(ctx context.Context, target string, env ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "make", target)
+	cmd.Dir = filepath.Join(p.home, "repo")
+	cmd.Env = append(p.env, env...)
+	if p.uid != os.Getuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.uid), Gid: uint32(p.uid)}}
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func demonstrate(t *testing.T, p user, runtime bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	// A mistake in the environment, or a mountpoint in use, would end the demo
+	// if it looked.
+	env := []string{"TOKENFS_SIZE=nonsense", "TOKENFS_MOUNTPOINT=/"}
+	where := "/tmp"
+	if runtime {
+		where = filepath.Join(p.home, "runtime")
+		if err := os.Mkdir(where, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(where, p.uid, -1); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, "XDG_RUNTIME_DIR="+where)
+	} else if dir := fmt.Sprintf("/run/user/%d", p.uid); isDir(dir) {
+		where = dir
+	}
+	start := time.Now()
+	text, err := p.make(ctx, "demo", env...)
+	t.Logf("make demo took %v:\n%s", time.Since(start).Round(time.Millisecond), text)
+	if err != nil {
+		t.Fatalf("make demo: %v", err)
+	}
+
+	for _, want := range expected(p.uid, runtime, where) {
+		if !strings.Contains(text, want) {
+			t.Errorf("the demo does not say %q", want)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(where, "tokenfs-demo.*")); len(left) > 0 {
+		t.Errorf("the demo has left %v", left)
+	}
+	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), "tokenfs-demo.") {
+		t.Errorf("the demo has left a mount (%v):\n%s", err, mounts)
+	}
+	filepath.WalkDir(p.home, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "cache.json") {
+			t.Errorf("the demo has left %s", path)
+		}
+		return nil
+	})
+}
+
+func expected(uid int, runtime bool, where string) []string {
+	want := []string{
+		"export XDG_RUNTIME_DIR=" + filepath.Join(where, "tokenfs-demo."),
+		"the app, process ", ": FOUND in ",
+		"the cache on tokenfs        0 pages",
+		"(nobody is signed in)",
+		"nothing was left behind",
+	}
+	if !runtime && where == "/tmp" {
+		want = append(want, "There is no XDG_RUNTIME_DIR")
+	}
+	if uid == 0 {
+		return append(want, "read: not found", "memory file tokenfs-arena")
+	}
+	return append(want, "REFUSED: open /proc/", "permission denied", "A refusal is not an answer")
+}
