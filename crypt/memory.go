@@ -2,6 +2,7 @@ package crypt
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
@@ -111,7 +112,7 @@ func (m *Memory) lock(cfg MemoryConfig) {
 	// The kernel writes requests into the slots with the process possibly
 	// dead; a page that is not there and writable fails the request.
 	for off := 0; off < cfg.Slots; off += pageSize {
-		*m.slots.word(off) = 0
+		atomic.AddUint64(m.slots.word(off), 0) // a write that changes nothing: a predecessor may have left requests
 	}
 	const step = 16 * pageSize
 	for off := keysOff; off < len(m.Keys.r.mem); off += step {

@@ -161,7 +161,7 @@ func (s *Server) needKey(r *request, n *inode) unix.Errno {
 	if n.data.key == 0 {
 		return s.newKey(&n.data)
 	}
-	return s.rekey(r, n, uint64(n.size+blockSize-1)/blockSize, blockSize)
+	return s.rekey(r, n, blocksIn(n.size), blockSize)
 }
 
 // maxSeals leaves the blocks of one request room below crypt's 2^28.
@@ -231,6 +231,9 @@ func (s *Server) dropContent(c *content) {
 	*c = content{blocks: c.blocks[:0]}
 }
 
+// blocksIn is how many blocks size bytes take.
+func blocksIn(size int64) uint64 { return (uint64(size) + blockSize - 1) / blockSize }
+
 // noEnd is past every block index.
 const noEnd = ^uint64(0)
 
@@ -272,7 +275,7 @@ func (s *Server) resize(r *request, n *inode, size int64, t stamp) unix.Errno {
 	switch {
 	case size == n.size:
 		// fallocate may have left space beyond the end.
-		s.remove(n, uint64(size+blockSize-1)/blockSize, noEnd)
+		s.remove(n, blocksIn(size), noEnd)
 		return 0
 	case size < n.size:
 		grace := n.grace
@@ -295,7 +298,7 @@ func (s *Server) resize(r *request, n *inode, size int64, t stamp) unix.Errno {
 
 // cut drops what lies at and after size, which is not 0.
 func (s *Server) cut(r *request, n *inode, size int64) unix.Errno {
-	keep := uint64(size+blockSize-1) / blockSize
+	keep := blocksIn(size)
 	tail := int(size - int64(keep-1)*blockSize)
 	lost := false
 	from, _ := n.data.find(keep - 1)

@@ -39,7 +39,11 @@ func (d *dir) insert(e *dirent) {
 		d.names = make(map[string]*dirent)
 	}
 	d.names[e.name] = e
-	d.order = append(d.order, e)
+	i := len(d.order)
+	if e.cookie < firstCookie+d.next { // takes the place of one that was replaced
+		i = d.at(e.cookie)
+	}
+	d.order = slices.Insert(d.order, i, e)
 	d.next = max(d.next, e.cookie-firstCookie+1)
 }
 
@@ -72,9 +76,15 @@ func (d *dir) remove(e *dirent) {
 	}
 }
 
-// add names n in p; the caller stamps p.
+// add names n in p, behind everything else; the caller stamps p.
 func (s *Server) add(p *inode, name []byte, n *inode) {
-	e := &dirent{name: string(name), ino: n.ino, cookie: firstCookie + p.dir.next}
+	s.addAt(p, name, n, firstCookie+p.dir.next)
+}
+
+// addAt names n in p in place of what had that cookie: a reader of the
+// directory meets the name once.
+func (s *Server) addAt(p *inode, name []byte, n *inode, cookie uint64) {
+	e := &dirent{name: string(name), ino: n.ino, cookie: cookie}
 	p.dir.insert(e)
 	p.size += direntCost
 	if n.isDir() {

@@ -85,7 +85,7 @@ func (s *Server) writeFile(r *request) unix.Errno {
 	}
 	in := as[fuse.WriteIn](r.req)
 	data := r.req[sizeOf[fuse.WriteIn]():]
-	if !n.isRegular() || int(in.Size) != len(data) || in.Offset > math.MaxInt64-maxIO {
+	if !n.isRegular() || int(in.Size) != len(data) || in.Offset > math.MaxInt64-uint64(len(data)) {
 		return unix.EINVAL
 	}
 	if in.WriteFlags&writeCache != 0 {

@@ -44,19 +44,11 @@ func (s *Server) negotiate() (resumed bool, err error) {
 	n := binary.LittleEndian.Uint64(page[savedInitLen:])
 	s.nextIno = binary.LittleEndian.Uint64(page[savedNextIno:])
 	if resumed = n != 0; !resumed {
-		if n, err = s.readInit(page[savedInit:]); err != nil {
+		if err := s.readInit(page); err != nil {
 			return false, err
 		}
 	}
-	// Kernels before 5.17 send it without the fields from Flags2 on: zero here.
-	const shortest = 56
-	if n < shortest || n > pageSize-savedInit {
-		return false, fmt.Errorf("the kernel's INIT has %d bytes, which makes no sense", n)
-	}
 	in := *as[fuse.InitIn](page[savedInit:])
-	if in.Opcode != opInit {
-		return false, fmt.Errorf("the kernel's first request is of kind %d, not INIT", in.Opcode)
-	}
 	if in.Major != protoMajor || in.Minor < minMinor {
 		return false, fmt.Errorf("the kernel speaks FUSE %d.%d, this needs %d.%d (Linux 5.15) or newer", in.Major, in.Minor, protoMajor, minMinor)
 	}
@@ -64,22 +56,30 @@ func (s *Server) negotiate() (resumed bool, err error) {
 	return resumed, s.writeInit(in.Unique, &out, resumed)
 }
 
-func (s *Server) readInit(buf []byte) (uint64, error) {
-	// The kernel refuses a buffer that could not hold the longest request.
-	slot := s.mem.Slots()[slotsOff : slotsOff+slotRequest]
-	for {
-		n, err := unix.Read(s.fuse, slot)
+// readInit takes the kernel's first request into the page. Until it is there
+// whole it stays in the first slot, where a successor finds it.
+func (s *Server) readInit(page []byte) error {
+	r := s.newRequest(0)
+	for !r.pending() {
+		// The kernel refuses a buffer that could not hold the longest request.
+		_, err := unix.Read(s.fuse, r.mem[:slotRequest])
 		switch err {
-		case nil:
-			copy(buf, slot[:n])
-			clear(slot[:n])
-			binary.LittleEndian.PutUint64(s.mem.Slots()[savedInitLen:], uint64(n))
-			return uint64(n), nil
-		case unix.EINTR, unix.EAGAIN, unix.ENOENT:
+		case nil, unix.EINTR, unix.EAGAIN, unix.ENOENT:
 		default:
-			return 0, fmt.Errorf("reading the kernel's first request: %w", err)
+			return fmt.Errorf("reading the kernel's first request: %w", err)
 		}
 	}
+	n := *r.length()
+	in := as[fuse.InHeader](r.mem)
+	// Kernels before 5.17 send it without the fields from Flags2 on: zero here.
+	const shortest = 56
+	if in.Opcode != opInit || n < shortest || n > pageSize-savedInit {
+		return fmt.Errorf("the kernel's first request is of kind %d with %d bytes, not an INIT", in.Opcode, n)
+	}
+	copy(page[savedInit:], r.mem[:n])
+	binary.LittleEndian.PutUint64(page[savedInitLen:], uint64(n))
+	r.finish()
+	return nil
 }
 
 // accept is a function of the request alone, so that a successor that answers

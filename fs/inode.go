@@ -258,6 +258,10 @@ func (s *Server) setattr(r *request) unix.Errno {
 		}
 	}
 	const changing = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+	if in.Valid&(changing|fuse.FATTR_SIZE) == 0 { // chown(-1, -1), or what a write does to such a file
+		n.killSuidgid()
+		n.ctime = t
+	}
 	if in.Valid&changing != 0 {
 		n.ctime = t
 	}

@@ -128,10 +128,12 @@ func (s *Server) rename(r *request) unix.Errno {
 	t := now()
 	name := append([]byte(nil), r.name...)
 	n := s.take(op, oe)
+	cookie := firstCookie + np.dir.next
 	if ne != nil {
+		cookie = ne.cookie
 		s.unlinked(s.take(np, ne), t)
 	}
-	s.add(np, to, n)
+	s.addAt(np, to, n, cookie)
 	n.ctime = t
 	s.tx.put(n)
 	if flags&unix.RENAME_WHITEOUT != 0 {
@@ -159,8 +161,8 @@ func (s *Server) exchange(op *inode, oe *dirent, np *inode, ne *dirent) {
 	t := now()
 	oname, nname := []byte(oe.name), []byte(ne.name)
 	a, b := s.take(op, oe), s.take(np, ne)
-	s.add(np, nname, a)
-	s.add(op, oname, b)
+	s.addAt(np, nname, a, ne.cookie)
+	s.addAt(op, oname, b, oe.cookie)
 	for _, n := range []*inode{a, b} {
 		n.ctime = t
 		s.tx.put(n)

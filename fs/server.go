@@ -70,11 +70,7 @@ type Server struct {
 // New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
 // mem is fresh, or another process's whose work is resumed.
 func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
-	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, inodeLimit: cfg.Inodes}
-	s.tx.s = s
-	s.notify = newNotifier(s)
-	s.control = make(chan func())
-	go s.serveControl()
+	s := newServer(fuseFD, mem, cfg)
 	resumed, err := s.negotiate()
 	if err != nil {
 		return nil, err
@@ -89,6 +85,15 @@ func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 		}
 	})
 	return s, err
+}
+
+func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
+	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, inodeLimit: cfg.Inodes}
+	s.tx.s = s
+	s.notify = newNotifier(s)
+	s.control = make(chan func())
+	go s.serveControl()
+	return s
 }
 
 // begin makes the empty tree of a new session.

@@ -174,7 +174,6 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 		}
 		t := now()
 		dst.changed(t)
-		dst.killSuidgid()
 		s.tx.put(dst)
 		if src.used(t) {
 			s.tx.put(src)

@@ -43,14 +43,17 @@ func (n *inode) xattrPlace(seq uint32, i int) crypt.Place {
 	return crypt.Place{Owner: n.ino, Version: n.xattrs.version, Index: uint64(seq)<<32 | uint64(i)}
 }
 
-// known says whether tmpfs stores attributes of this namespace.
-func known(name []byte) bool {
+// checkXattr refuses what tmpfs does not store.
+func checkXattr(name []byte) unix.Errno {
 	for _, ns := range []string{"user.", "trusted.", "security."} {
-		if bytes.HasPrefix(name, []byte(ns)) {
-			return true
+		if rest, ok := bytes.CutPrefix(name, []byte(ns)); ok {
+			if len(rest) == 0 {
+				return unix.EINVAL
+			}
+			return 0
 		}
 	}
-	return false
+	return unix.EOPNOTSUPP
 }
 
 func (s *Server) setxattr(r *request) unix.Errno {
@@ -58,12 +61,13 @@ func (s *Server) setxattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
+	if errno := checkXattr(r.name); errno != 0 {
+		return errno
+	}
 	in := as[setxattrIn](r.req)
 	switch {
-	case len(r.rest) != int(in.Size) || len(r.name) == 0:
+	case len(r.rest) != int(in.Size):
 		return unix.EINVAL
-	case !known(r.name):
-		return unix.EOPNOTSUPP
 	case len(r.name) > maxName:
 		return unix.ERANGE
 	case in.Size > maxXattr:
@@ -141,8 +145,8 @@ func (s *Server) getxattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	if !known(r.name) {
-		return unix.EOPNOTSUPP
+	if errno := checkXattr(r.name); errno != 0 {
+		return errno
 	}
 	pos, ok := n.xattrs.find(r.name)
 	if !ok {
@@ -201,8 +205,8 @@ func (s *Server) removexattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	if !known(r.name) {
-		return unix.EOPNOTSUPP
+	if errno := checkXattr(r.name); errno != 0 {
+		return errno
 	}
 	pos, ok := n.xattrs.find(r.name)
 	if !ok {
