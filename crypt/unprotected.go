@@ -1,0 +1,5 @@
+//go:build tokenfs_unprotected
+
+package crypt
+
+const Unprotected = true
