@@ -89,6 +89,7 @@ func asRoot(t *testing.T, test func(a *account)) {
 		if _, err := os.Stat("/dev/fuse"); err != nil {
 			t.Skip("NOT RUN: nothing can be mounted here:", err)
 		}
+		t.Parallel()
 		test(newAccount(t, 0))
 	})
 }
@@ -105,6 +106,7 @@ func asUser(t *testing.T, test func(a *account)) {
 		if uid == 0 {
 			uid = nobody
 		}
+		t.Parallel()
 		test(newAccount(t, uid))
 	})
 }
@@ -121,7 +123,8 @@ func newAccount(t *testing.T, uid int) *account {
 	if err := errors.Join(os.Chmod(top, 0o755), os.Mkdir(a.runtime, 0o700), os.Chown(top, uid, uid), os.Chown(a.runtime, uid, uid)); err != nil {
 		t.Fatal(err)
 	}
-	a.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + top, "XDG_RUNTIME_DIR=" + a.runtime}
+	// The race detector would have every process wait for a second at its end.
+	a.env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "HOME=" + top, "XDG_RUNTIME_DIR=" + a.runtime}
 	t.Cleanup(func() {
 		for _, point := range a.mounts() {
 			unix.Unmount(point, unix.MNT_DETACH)
@@ -258,6 +261,25 @@ func ended(pid int) bool {
 	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	// Dead with all its threads, and not yet collected by init.
 	return strings.HasPrefix(after, "Z") && len(threads) <= 1
+}
+
+// stop makes a daemon hang.
+func (a *account) stop(pid int) {
+	a.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		a.Fatal(err)
+	}
+	a.eventually("daemon stops", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, t := range threads {
+			stat, err := os.ReadFile(t)
+			_, after, _ := strings.Cut(string(stat), ") ")
+			if err == nil && !strings.HasPrefix(after, "T") {
+				return false
+			}
+		}
+		return len(threads) > 0
+	})
 }
 
 // nothingLeft checks that a filesystem has ended without traces, except for

@@ -30,7 +30,7 @@ func TestLifeOfAFilesystem(t *testing.T) {
 		if s.FormatVersion != 1 || s.Mount.Mountpoint != m || s.AEAD != "AES-256-GCM" || s.Content.Files != 1 || s.Content.Quota != 64<<20 || s.Content.InodeLimit != 64<<10 {
 			a.Errorf("status %+v", s)
 		}
-		if s.Memory.PSS < 1<<20 || s.Memory.PSS > 20<<20 || s.Memory.Locked <= 0 {
+		if s.Memory.PSS < 1<<20 || s.Memory.PSS > pssLimit || s.Memory.Locked <= 0 {
 			a.Errorf("memory %+v", s.Memory)
 		}
 		if d := time.Since(s.Mount.Since); d < 0 || d > time.Minute {
@@ -128,9 +128,7 @@ func TestHungDaemon(t *testing.T) {
 	eachAccount(t, func(a *account) {
 		a.tokenfs(exitOK, "mounted on", "mount")
 		pid := a.status().Mount.PID
-		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-			a.Fatal(err)
-		}
+		a.stop(pid)
 		a.tokenfs(exitDead, fmt.Sprintf("no answer from its daemon (pid %d)", pid), "status")
 		a.tokenfs(exitOK, "did not answer and was killed", "unmount")
 		a.nothingLeft(pid)

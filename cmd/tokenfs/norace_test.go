@@ -1,0 +1,6 @@
+//go:build !race
+
+package main
+
+// pssLimit is what a filesystem that holds nothing may take.
+const pssLimit = 20 << 20
