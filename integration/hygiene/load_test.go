@@ -80,15 +80,17 @@ func mapCounters(path string) (*[16]atomic.Uint64, error) {
 }
 
 func (c *client) step() error {
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return err
-	}
 	path := filepath.Join(c.dir, fmt.Sprint("file", c.r.IntN(files)))
 	other := filepath.Join(c.dir, fmt.Sprint("file", c.r.IntN(files)))
 	p := c.ps[c.r.IntN(len(c.ps))]
+	if c.r.IntN(4) == 0 { // else large ones were rare
+		p = c.ps[200+c.r.IntN(len(c.ps)-200)]
+	}
 	err := c.operate(c.r.IntN(16), path, other, p)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // many operations begin with a file that may not be there
+		// Many operations begin with a file that may not be there; or everything
+		// was wiped.
+		return os.MkdirAll(c.dir, 0o700)
 	}
 	return err
 }
