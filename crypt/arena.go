@@ -126,8 +126,7 @@ func (a *Arena) Free(c uint32) {
 	clear(a.cell(c))
 	a.used.unset(int(c))
 	if g := int(c) / groupCells; g >= keepGroups && a.used.words[g] == 0 {
-		from := a.layout.cellsOff + int64(g)*groupCells*BlockSize
-		a.r.punch(from, min(from+groupCells*BlockSize, a.layout.size))
+		a.punchGroups(g, g+1)
 	}
 }
 
@@ -151,16 +150,24 @@ func (a *Arena) Claim(c uint32) bool {
 
 // Sweep erases every cell that nobody claimed.
 func (a *Arena) Sweep() {
-	end := a.layout.cellsOff
 	for g, word := range a.used.words {
+		if word == 0 {
+			a.punchGroups(g, g+1)
+			continue
+		}
 		for i := range groupCells {
 			if c := g*groupCells + i; c < a.layout.cells && word&(1<<i) == 0 {
 				clear(a.cell(uint32(c)))
 			}
 		}
-		end = min(a.layout.cellsOff+int64(g+1)*groupCells*BlockSize, a.layout.size)
 	}
-	a.r.punch(end, a.layout.size)
+	a.punchGroups(len(a.used.words), a.layout.cells/groupCells+1)
+}
+
+// punchGroups zeroes groups from first up to end and gives their memory back.
+func (a *Arena) punchGroups(first, end int) {
+	at := func(g int) int64 { return min(a.layout.cellsOff+int64(g)*groupCells*BlockSize, a.layout.size) }
+	a.r.punch(at(first), at(end))
 }
 
 func (a *Arena) reset() {

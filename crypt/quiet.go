@@ -20,6 +20,16 @@ func Quiet() {
 	if errno != 0 {
 		panic("internal error: rt_sigprocmask: " + errno.Error())
 	}
+	growStack()
+}
+
+// growStack makes the stack as large as it will get: growing leaves a copy of
+// what was on it behind.
+//
+//go:noinline
+func growStack() {
+	var frame [32 << 10]byte
+	runtime.KeepAlive(&frame)
 }
 
 // Quietly runs f on a quiet thread made for it.

@@ -73,8 +73,7 @@ func (s *Server) link(r *request) unix.Errno {
 	return 0
 }
 
-// rename serves RENAME and RENAME2. The kernel has checked what needs the
-// whole tree: that no directory becomes its own descendant.
+// rename serves RENAME and RENAME2.
 func (s *Server) rename(r *request) unix.Errno {
 	var newdir uint64
 	var flags uint32
@@ -110,6 +109,10 @@ func (s *Server) rename(r *request) unix.Errno {
 		return unix.ENOENT
 	case ne != nil && flags&unix.RENAME_NOREPLACE != 0:
 		return unix.EEXIST
+	case ne != nil && ne.ino == oe.ino:
+		return 0 // two names of one file: rename(2) does nothing
+	case s.within(np, oe.ino) || ne != nil && s.within(op, ne.ino):
+		return unix.EINVAL
 	case flags&unix.RENAME_WHITEOUT != 0 && s.usedInodes >= s.inodeLimit:
 		return unix.ENOSPC
 	}
@@ -118,9 +121,6 @@ func (s *Server) rename(r *request) unix.Errno {
 		return 0
 	}
 	if ne != nil {
-		if ne.ino == oe.ino {
-			return 0 // two names of one file: rename(2) does nothing
-		}
 		if errno := replaceable(s.inodes[oe.ino], s.inodes[ne.ino]); errno != 0 {
 			return errno
 		}
@@ -142,6 +142,18 @@ func (s *Server) rename(r *request) unix.Errno {
 	op.changed(t)
 	np.changed(t)
 	return 0
+}
+
+// within says whether directory p is inode ino or lies below it. The kernel
+// never asks for a directory to become its own descendant, but a tree with a
+// loop in it would be beyond repair.
+func (s *Server) within(p *inode, ino uint64) bool {
+	for ; p != nil && p.ino != rootIno; p = s.inodes[p.dir.parent] {
+		if p.ino == ino {
+			return true
+		}
+	}
+	return false
 }
 
 func replaceable(n, old *inode) unix.Errno {

@@ -154,3 +154,9 @@ func (s *Server) Serve() error {
 	}
 	return first
 }
+
+// Close ends the server's own threads. Serve has returned.
+func (s *Server) Close() {
+	s.notify.stop()
+	close(s.control)
+}

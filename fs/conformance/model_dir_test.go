@@ -44,6 +44,11 @@ func readEntries(fd int) ([]entry, error) {
 	}
 }
 
+func (s *side) isDir(slot int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(s.fd(slot), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
 // stream follows one reading of a directory. Order and size of the pieces are
 // the filesystem's own affair, so it is judged by what POSIX promises: every
 // entry that stays as it is comes exactly once.

@@ -117,8 +117,8 @@ var definitions = map[string]*definition{
 		return ret(unix.Pwritev2(s.fd(o.S), [][]byte{b[:k], b[k : 2*k], b[2*k:]}, o.Off, o.Flags))
 	}},
 	"lseek": {fds: true, run: func(s *side, o op) string {
-		if h := s.fds[o.S]; h != nil {
-			*h.stream = stream{}
+		if s.isDir(o.S) {
+			return "" // cookies, which are each filesystem's own
 		}
 		n, err := unix.Seek(s.fd(o.S), o.Off, o.Flags)
 		return ret(int(n), err)
@@ -128,7 +128,7 @@ var definitions = map[string]*definition{
 		if unix.Fstat(s.fd(o.S), &st) != nil {
 			return errName(errNoFD)
 		}
-		if s.mapped[st.Ino] || s.spare[st.Ino] || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if s.mapped[st.Ino] || s.spare[st.Ino] || s.isDir(o.S) {
 			return "" // of a directory the kernel decides, and asks no FUSE server
 		}
 		n, err := unix.Seek(s.fd(o.S), o.Off, o.Flags)

@@ -159,6 +159,9 @@ func (a *arena) explain(ops []op) string {
 	if d == nil {
 		return b.String() + "  (this time without a difference)"
 	}
+	if strings.HasPrefix(d.what, "result of") {
+		return b.String()
+	}
 	return b.String() + "  " + d.String()
 }
 

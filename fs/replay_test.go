@@ -1,0 +1,194 @@
+package fs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+)
+
+// storm sends random requests, valid and not, to a bench.
+type storm struct {
+	*bench
+	rng   *rand.Rand
+	nodes []uint64
+}
+
+func (s *storm) node() uint64 { return s.nodes[s.rng.IntN(len(s.nodes))] }
+func (s *storm) name() []byte { return cstr(fmt.Sprint("name", s.rng.IntN(12))) }
+
+func (s *storm) offset() uint64 { return uint64(s.rng.IntN(5)*4096 + s.rng.IntN(3)*700) }
+
+func (s *storm) one() {
+	data := pattern(s.rng.Uint64(), s.rng.IntN(12000))
+	switch s.rng.IntN(20) {
+	case 0, 1:
+		s.send(opCreate, s.node(), u32(uint32(s.rng.IntN(2)*unix.O_TRUNC), unix.S_IFREG|0o600, 0, 0), s.name())
+	case 2:
+		s.send(opMkdir, s.node(), u32(0o700, 0), s.name())
+	case 3:
+		s.send(opSymlink, s.node(), nil, s.name(), cstr(strings.Repeat("t", 1+s.rng.IntN(200))))
+	case 4:
+		s.send(opLink, s.node(), u64(s.node()), s.name())
+	case 5, 6:
+		s.send(opUnlink, s.node(), nil, s.name())
+	case 7:
+		s.send(opRmdir, s.node(), nil, s.name())
+	case 8:
+		s.send(opRename2, s.node(), append(u64(s.node()), u32(uint32(s.rng.IntN(8)), 0)...), s.name(), s.name())
+	case 9, 10, 11:
+		s.send(opWrite, s.node(), writeFixed(s.offset(), len(data)), data)
+	case 12:
+		var in fuse.SetAttrInCommon
+		in.Valid, in.Size, in.Mode = uint32(s.rng.IntN(16)), s.offset(), 0o640
+		b := make([]byte, sizeOf[fuse.SetAttrInCommon]())
+		*as[fuse.SetAttrInCommon](b) = in
+		s.send(opSetattr, s.node(), b[inHeaderSize:])
+	case 13:
+		s.send(opFallocate, s.node(), append(u64(0, s.offset(), 1+s.offset()), u32(uint32(s.rng.IntN(4)), 0)...))
+	case 14:
+		value := data[:min(len(data), 9000)]
+		s.send(opSetxattr, s.node(), u32(uint32(len(value)), 0), cstr(fmt.Sprint("user.", s.rng.IntN(3))), value)
+	case 15:
+		s.send(opRemovexattr, s.node(), nil, cstr(fmt.Sprint("user.", s.rng.IntN(3))))
+	case 16:
+		s.send(opLookup, s.node(), nil, s.name())
+	case 17:
+		s.send(opForget, s.node(), u64(uint64(s.rng.IntN(3))))
+	case 18:
+		s.send(opCopyFileRange, s.node(), u64(0, s.offset(), s.node(), 0, 40960+s.offset(), s.offset(), 0))
+	case 19:
+		s.send(opTmpfile, s.node(), u32(unix.O_RDWR, unix.S_IFREG|0o600, 0, 0), cstr("x"))
+	}
+	errno := s.call()
+	if errno == 0 && s.r.looked != 0 {
+		s.nodes = append(s.nodes, s.r.looked)
+	}
+	if len(s.nodes) > 40 {
+		s.nodes = append(s.nodes[:1], s.nodes[11:]...) // the root stays
+	}
+}
+
+// TestReplay compares the index after random operations with the one that a
+// successor builds from the log alone, checkpoints in between, and goes on with
+// the successor.
+func TestReplay(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	s := &storm{bench: newBench(t, 2<<20, 100), rng: rand.New(rand.NewPCG(seed, 0)), nodes: []uint64{rootIno}}
+	for round := range 40 {
+		for range 100 {
+			s.one()
+		}
+		if round%5 == 4 {
+			if err := s.mem.Log.Compact(s.checkpoint); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := s.panics.Load(); n != 0 {
+			t.Fatalf("%d panics", n)
+		}
+		next := s.attach(t)
+		if diff := compare(s.Server, next); diff != "" {
+			t.Fatalf("round %d: %s", round, diff)
+		}
+		s.bench = &bench{Server: next, r: next.newRequest(0), unique: s.unique}
+		s.readBack(t)
+	}
+}
+
+// readBack opens every block: none may have been given to somebody else.
+func (s *storm) readBack(t *testing.T) {
+	for ino, n := range s.inodes {
+		for off := int64(0); n.isRegular() && off < n.size; off += maxIO {
+			if _, errno := s.readAt(ino, uint64(off), maxIO); errno != 0 {
+				t.Fatalf("reading inode %d at %d: %v", ino, off, errno)
+			}
+		}
+		if n.xattrs == nil {
+			continue
+		}
+		for _, x := range n.xattrs.list {
+			s.send(opGetxattr, ino, u32(maxXattr, 0), cstr(x.name))
+			if errno := s.call(); errno != 0 || len(s.r.reply) != outHeaderSize+x.size {
+				t.Fatalf("attribute of inode %d: %v", ino, errno)
+			}
+		}
+	}
+}
+
+// attach opens the memory of b as a successor of its process would.
+func (b *bench) attach(t *testing.T) *Server {
+	t.Helper()
+	fds := b.mem.FDs()
+	for _, fd := range []*int{&fds.Keys, &fds.Arena, &fds.Slots} {
+		dup, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*fd = dup
+	}
+	mem, err := crypt.AttachMemory(MemoryConfig(b.cfg.Quota, b.cfg.Inodes, crypt.SecretmemAuto), fds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(-1, mem, b.cfg)
+	t.Cleanup(s.Close) // the memory is b's to destroy
+	s.quietly(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err = s.load()
+	})
+	if err != nil {
+		t.Fatalf("loading: %v", err)
+	}
+	return s
+}
+
+// compare says how two indexes differ.
+func compare(a, b *Server) string {
+	for _, v := range [][2]any{
+		{a.usedInodes, b.usedInodes}, {a.usedPages, b.usedPages}, {a.files, b.files},
+		{a.nextIno, b.nextIno}, {a.nextVersion, b.nextVersion}, {a.done, b.done},
+		{slices.Sorted(maps.Keys(a.inodes)), slices.Sorted(maps.Keys(b.inodes))},
+	} {
+		if !reflect.DeepEqual(v[0], v[1]) {
+			return fmt.Sprintf("the books differ: %v, replayed %v", v[0], v[1])
+		}
+	}
+	for ino, n := range a.inodes {
+		if x, y := flat(n), flat(b.inodes[ino]); x != y {
+			return fmt.Sprintf("inode %d differs:\n%s\nreplayed:\n%s", ino, x, y)
+		}
+	}
+	return ""
+}
+
+// flat writes an inode out, but for what is not kept.
+func flat(n *inode) string {
+	c := *n
+	c.mapped, c.dir, c.xattrs = false, nil, nil
+	c.data.blocks = append([]block{}, c.data.blocks...)
+	s := fmt.Sprintf("%+v", c)
+	if n.dir != nil {
+		list := slices.Collect(maps.Values(n.dir.names))
+		slices.SortFunc(list, func(a, b *dirent) int { return cmp.Compare(a.cookie, b.cookie) })
+		s += fmt.Sprint(" parent ", n.dir.parent, " next ", n.dir.next)
+		for _, e := range list {
+			s += fmt.Sprintf(" %+v", *e)
+		}
+	}
+	if n.xattrs != nil {
+		s += fmt.Sprintf(" %+v", *n.xattrs)
+	}
+	return s
+}
