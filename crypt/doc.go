@@ -1,6 +1,47 @@
 // Package crypt keeps bytes sealed in memory: locked memory, keys, seal and
-// open, and the arena with its log. It knows nothing of files or paths.
+// open, and the arena with its log. It knows nothing of files or paths: a
+// Place, which it binds a block to, is three numbers.
 //
-// All state that must outlive a process lives in three memfds (Memory); the
+// All state that must outlive a process lies in three memfds, a Memory. The
 // heap holds only what can be rebuilt from them.
+//
+//	key region   memfd_secret(2) where there is one, else a locked memfd:
+//	             session key, log keys, data keys, the cipher states of those
+//	             in use
+//	arena        superblock, two halves of a log, cells of 4 KiB; ciphertext
+//	             only, so it need not be locked
+//	slots        where requests are read to and answered from; locked
+//
+// # Keys
+//
+//	session key ── seals the superblock, which says which half of the log counts
+//	log key     ── one per checkpoint: seals the records, in which stand nonce
+//	               and tag of every block
+//	data key    ── one per version of a file: seals its blocks
+//
+// Every key is 32 fresh random bytes from getrandom(2), drawn straight into the
+// key region; none is derived from another, and none is ever stored sealed. To
+// erase a file version is to zero its 32 bytes. To wipe is to zero the region.
+//
+// # Cipher
+//
+// AES-256-GCM (NIST SP 800-38D) from the standard library, nonces random of 96
+// bits, and nothing to choose. A key seals at most 2^28 times. The AAD of a
+// block is the session's identity and its Place, that of a record its
+// generation and number: nothing opens anywhere but where it was sealed.
+//
+// Keys are touched only on threads that are Quiet: no signal frame ever holds
+// their registers. Cipher states are computed in the key region itself
+// (gcm.go), because the library's constructors would do it on the heap. What
+// that leaves is measured by searching the memory of the stopped process; not
+// covered are registers, floating-point state saved by the kernel, and the
+// first round key, masked with a counter block, on the stack of a running seal.
+//
+// # Crashes
+//
+// A record counts from the atomic store of its commit word on, which comes
+// after everything it refers to. Whoever attaches to a dead process's memory
+// replays the records and erases every key and cell that none refers to.
+// Compaction writes a checkpoint into the other half under a new key and
+// switches by one atomic store of the generation.
 package crypt

@@ -1,4 +1,47 @@
 // Package fs is the filesystem: inodes, directories, files, quota, callers and
-// the FUSE transport. It has no cryptography of its own and knows nothing of
-// how it was mounted.
+// the FUSE transport. It does no cryptography of its own, and knows nothing of
+// how it was mounted or who controls it.
+//
+// # The way of a request
+//
+// A serving thread reads it into its slot of locked memory (transport.go),
+// finds its parts (dispatch.go) and changes the index under one lock: inodes,
+// names, which sealed block is where. Contents go straight between slot and
+// arena. What changed becomes one sealed record (record.go), committed before
+// the answer is written out of the slot; then the slot is cleared.
+//
+// Requests are parsed here, over the wire structs of go-fuse. Its
+// ProtocolServer.HandleRequest copies the first 128 bytes of every request to
+// the heap, allocates for each, takes the name .go-fuse-epoll-hack for itself,
+// and has no notion of requests served outside it.
+//
+// # After a crash
+//
+// A successor attaches to the memory, answers the saved INIT as its predecessor
+// did, builds the index from the log (replay.go) and serves what is in the
+// slots. A record carries the request it is of and its result: a request that
+// was recorded is answered again, not served again. Node ids are inode numbers
+// and are never used twice; open files have no state here.
+//
+// # Deviations from tmpfs
+//
+// tmpfs is the reference. What a program can tell apart:
+//
+//	                          tmpfs                  here
+//	POSIX ACLs                supported              EOPNOTSUPP
+//	chattr, lsattr            supported              ENOTTY
+//	statfs type               TMPFS_MAGIC            FUSE_SUPER_MAGIC
+//	full filesystem           ENOSPC                 a file of up to 1 MiB that
+//	                                                 was truncated may be written
+//	                                                 again, to its size and
+//	                                                 256 KiB more
+//	attribute values          count as inodes        count as bytes, and an inode
+//	                                                 that has any as one more
+//	store through a mapping   stamps no time         stamps mtime when written back
+//	MAP_SHARED                always                 Linux 6.6 or newer, else ENODEV
+//	copy_file_range           all at once            1 MiB at a time
+//	birth time                always                 Linux 6.6 or newer
+//	O_TMPFILE                 always                 Linux 6.1 or newer
+//	open_by_handle_at         always                 while the inode is cached
+//	wipe                      there is none          inotify does not tell of it
 package fs
