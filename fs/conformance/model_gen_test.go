@@ -316,6 +316,10 @@ func (g *generator) op() op {
 	for _, r := range recipes {
 		if n -= r.weight; n < 0 {
 			o := r.make(g)
+			switch o.Kind {
+			case "read", "pread", "readv", "sendfile":
+				o.Len = max(o.Len, 1) // of a read of nothing no FUSE server is told
+			}
 			if g.IntN(5) == 0 {
 				o.Probe = 1 + g.IntN(3)
 			}

@@ -128,7 +128,7 @@ var definitions = map[string]*definition{
 		if unix.Fstat(s.fd(o.S), &st) != nil {
 			return errName(errNoFD)
 		}
-		if s.mapped[st.Ino] || s.spare[st.Ino] || s.isDir(o.S) {
+		if s.mapped[st.Ino] || s.spare[st.Ino] || st.Size > farOut || s.isDir(o.S) {
 			return "" // of a directory the kernel decides, and asks no FUSE server
 		}
 		n, err := unix.Seek(s.fd(o.S), o.Off, o.Flags)

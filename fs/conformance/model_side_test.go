@@ -228,7 +228,7 @@ func (s *side) probe(o op) []probe {
 	seen := map[uint64]bool{}
 	add := func(label string, fd int) {
 		p := probe{label: label, fd: fd}
-		if unix.Fstat(fd, &p.before) != nil || seen[p.before.Ino] || s.mapped[p.before.Ino] ||
+		if unix.Fstat(fd, &p.before) != nil || seen[p.before.Ino] || s.mapped[p.before.Ino] || p.before.Mode&unix.S_IFMT == unix.S_IFIFO ||
 			unix.UtimesNanoAt(fd, "", probeTimes(o.Probe), unix.AT_EMPTY_PATH) != nil ||
 			unix.Fstat(fd, &p.before) != nil {
 			unix.Close(fd)
@@ -392,8 +392,10 @@ func (s *side) describeFD(fd int) string {
 
 func (s *side) describeStat(st *unix.Stat_t) string {
 	out := fmt.Sprintf("mode %o nlink %d uid %d gid %d size %d rdev %x", st.Mode, st.Nlink, st.Uid, st.Gid, st.Size, st.Rdev)
-	if s.mapped[st.Ino] {
-		return out // a fault in a hole allocates on tmpfs, and stamps at its own time
+	if s.mapped[st.Ino] || st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		// A fault in a hole allocates on tmpfs, and stamps at its own time. What
+		// passes through a FIFO stamps it, but the kernel tells no FUSE server.
+		return out
 	}
 	return out + fmt.Sprintf(" blocks %d mtime %s ctime %s", st.Blocks, s.when(st.Mtim), s.when(st.Ctim))
 }
@@ -406,6 +408,10 @@ func (s *side) when(ts unix.Timespec) string {
 	}
 	return fmt.Sprintf("%d.%09d", ts.Sec, ts.Nsec)
 }
+
+// farOut is where offsets begin at which tmpfs's own answers to SEEK_DATA and
+// SEEK_HOLE overflow.
+const farOut = 1 << 62
 
 // contents is the map of data and holes and a digest of each extent of data.
 func (s *side) contents(fd int, st *unix.Stat_t) string {
@@ -421,13 +427,25 @@ func (s *side) contents(fd int, st *unix.Stat_t) string {
 	var out strings.Builder
 	for off := int64(0); ; {
 		data, err := unix.Seek(fd, off, unix.SEEK_DATA)
-		if err != nil {
+		if err != nil && st.Size > farOut {
+			data = farOut
+		} else if err != nil {
 			fmt.Fprintf(&out, " %s", errName(err))
+			break
+		}
+		if data >= farOut {
+			tail := buf[:8192]
+			n, err := unix.Pread(fd, tail, st.Size-int64(len(tail)))
+			fmt.Fprintf(&out, " tail %s:%s", ret(n, err), digest(tail))
 			break
 		}
 		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
 		if err != nil {
 			fmt.Fprintf(&out, " %d:%s", data, errName(err))
+			break
+		}
+		if hole <= data {
+			fmt.Fprintf(&out, " data at %d and a hole at %d", data, hole)
 			break
 		}
 		h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
