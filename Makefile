@@ -1,6 +1,7 @@
 # make help tells what there is.
 
 GO      ?= go
+SHELL    = bash -o pipefail
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # Packages whose tests start processes and measure time and memory: the race
@@ -23,8 +24,10 @@ bin/demo:
 
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
-	$(GO) test -race -timeout 20m $(TESTED)
-	$(GO) test -timeout 20m $(MEASURED)
+	@status=0; \
+	$(GO) test -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -v -timeout 20m $(MEASURED) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	exit $$status
 
 .PHONY: check
 check: ## formatting and vet
