@@ -178,6 +178,10 @@ type Unmounted struct {
 
 // Unmount ends the filesystem at mountpoint, in whatever state it is.
 func Unmount(mountpoint string) (how Unmounted, err error) {
+	before, _, err := mountedAt(mountpoint)
+	if err != nil {
+		return how, err
+	}
 	c, err := dial(mountpoint)
 	if err == nil {
 		defer c.close()
@@ -194,8 +198,26 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 		}
 		how.Killed = true
 	}
-	if KindOf(err) != Dead {
-		return how, err
+	if how.Killed || KindOf(err) == Dead {
+		err = how.clear(mountpoint, before)
+	}
+	return how, err
+}
+
+// clear takes a mount away without its daemon.
+func (how *Unmounted) clear(mountpoint string, mount mountEntry) error {
+	lock, err := lockMountpoint(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
+	switch now, found, err := mountedAt(mountpoint); {
+	case err != nil:
+		return err
+	case !found:
+		return removeSocket(mountpoint)
+	case !now.same(mount):
+		return fmt.Errorf("%s: another filesystem was mounted meanwhile: try again", mountpoint)
 	}
 	switch probe(mountpoint) {
 	case gone:
@@ -207,7 +229,7 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 	case hung:
 		err = faultf(Dead, "%s is held by a process that neither answers nor listens: find it among this user's tokenfs processes, kill it, then try again", mountpoint)
 	}
-	return how, errors.Join(err, removeSocket(mountpoint))
+	return errors.Join(err, removeSocket(mountpoint))
 }
 
 // kill ends a daemon that does not answer.

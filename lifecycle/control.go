@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -39,7 +40,7 @@ func socketPath(mountpoint string) string { return mountpoint + ".sock" }
 func at(dir *os.File, name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name) }
 
 // listen claims the control socket of mountpoint. The caller holds the
-// mountpoint's lock, so nobody else is claiming it.
+// mountLock, so nobody else is claiming it.
 func listen(mountpoint string) (_ *control, err error) {
 	path := socketPath(mountpoint)
 	parent, err := os.Open(filepath.Dir(path))
@@ -171,7 +172,14 @@ func (c *control) talk(conn *net.UnixConn) {
 	}
 }
 
-func (c *control) answer(line []byte) reply {
+// answer outlives a mistake of ours: it must not cost the filesystem.
+func (c *control) answer(line []byte) (answer reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.logf("internal error: %v\n%s", p, debug.Stack())
+			answer = failure(errors.New("internal error in the daemon: please report what its log says"))
+		}
+	}()
 	r, err := parseRequest(line)
 	if err != nil {
 		return failure(err)

@@ -79,6 +79,16 @@ func TestControlAnswersAndSurvives(t *testing.T) {
 	good(connect(t, mountpoint))
 }
 
+func TestControlOutlivesPanics(t *testing.T) {
+	mountpoint, _ := testControl(t, func(request) reply { panic("a mistake") })
+	conn := connect(t, mountpoint)
+	for range 2 {
+		if r := say(t, conn, `{"v":1,"verb":"status"}`+"\n"); r.Kind != Failed || strings.Contains(r.Error, "a mistake") {
+			t.Errorf("answer %+v", r)
+		}
+	}
+}
+
 // More clients than are served at a time, who say nothing, must not keep others
 // out for longer than a request may take.
 func TestControlSilentClients(t *testing.T) {

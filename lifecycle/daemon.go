@@ -44,7 +44,7 @@ const (
 	stopTimeout = 10 * time.Second
 	// idleTimeout is how long an unmounted filesystem may take to end before
 	// it counts as still in use.
-	idleTimeout = 250 * time.Millisecond
+	idleTimeout = 500 * time.Millisecond
 )
 
 // daemon is a filesystem being served by this process.
@@ -134,6 +134,14 @@ func (d *daemon) start() (err error) {
 	}
 	d.opts.Mountpoint, d.opts.MountOptions = path, options.names
 
+	if err := checkPlace(path); err != nil {
+		return err
+	}
+	lock, err := lockMountpoint(path)
+	if err != nil {
+		return err
+	}
+	defer lock.unlock()
 	if err := d.makeRoom(); err != nil {
 		return err
 	}
@@ -146,15 +154,6 @@ func (d *daemon) start() (err error) {
 			dir.Close()
 		}
 	}()
-	if err := lockDirectory(dir); err != nil {
-		return err
-	}
-	defer unix.Flock(int(dir.Fd()), unix.LOCK_UN)
-	// Whoever held the lock before may have mounted, and then dir is beneath it.
-	if err := d.makeRoom(); err != nil {
-		return err
-	}
-
 	if d.control, err = listen(path); err != nil {
 		return err
 	}
@@ -193,26 +192,29 @@ func (d *daemon) start() (err error) {
 	return nil
 }
 
-// makeRoom clears dead mounts and gives way to a live one.
+// makeRoom clears dead mounts and gives way to a live one. One that is just
+// ending may be neither for a moment.
 func (d *daemon) makeRoom() error {
 	path := d.opts.Mountpoint
-	cleared, err := clearDead(path)
-	if err != nil {
-		return err
-	}
-	if cleared > 0 {
-		d.journal.logf("cleared a dead mount from %s: its daemon had ended without unmounting", path)
-	}
-	if _, found, err := mountedAt(path); err != nil || !found {
-		return err
-	}
-	switch _, err := Query(path); {
-	case err == nil:
-		return ErrMounted
-	case KindOf(err) == Dead:
-		return faultf(Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
-	default:
-		return err
+	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
+		cleared, err := clearDead(path)
+		if err != nil {
+			return err
+		}
+		if cleared > 0 {
+			d.journal.logf("cleared a dead mount from %s: its daemon had ended without unmounting", path)
+		}
+		if _, found, err := mountedAt(path); err != nil || !found {
+			return err
+		}
+		switch _, err = Query(path); {
+		case err == nil:
+			return ErrMounted
+		case KindOf(err) != Dead:
+			return err
+		case errors.Is(err, errSilent) || time.Now().After(deadline):
+			return faultf(Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
+		}
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,12 +81,7 @@ func clearStray(dir *os.File, before []mountEntry) {
 }
 
 func isIn(table []mountEntry, e mountEntry) bool {
-	for _, b := range table {
-		if b.ID == e.ID && b.Dev == e.Dev {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(table, e.same)
 }
 
 // mountAsRoot needs no helper.
@@ -180,20 +175,16 @@ func detach(path string) error {
 	return unmountAsUser(path)
 }
 
-// clearDead takes away mounts at path whose daemon is gone. What it finds
-// there and cannot clear is an error, except for a filesystem that is alive.
+// clearDead takes away mounts at path whose daemon is gone, and stops at one
+// that is alive. The caller holds the mountLock.
 func clearDead(path string) (cleared int, err error) {
 	for {
 		e, found, err := mountedAt(path)
 		if err != nil || !found {
 			return cleared, err
 		}
-		if e.Type != fsType {
-			return cleared, faultf(Mountpoint, "a %s filesystem is mounted on %s: choose another directory", e.Type, path)
-		}
-		if !e.ours() {
-			uid, _ := e.owner()
-			return cleared, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d: choose another directory", path, uid)
+		if err := e.refuseForeign(); err != nil {
+			return cleared, err
 		}
 		if probe(path) != gone {
 			return cleared, nil
@@ -205,5 +196,13 @@ func clearDead(path string) (cleared int, err error) {
 	}
 }
 
-// String names a mount for messages.
-func (m *mount) String() string { return strings.Join([]string{m.path, m.entry.Dev}, " as ") }
+// refuseForeign is an error unless the mount is a tokenfs of this user.
+func (e mountEntry) refuseForeign() error {
+	switch uid, _ := e.owner(); {
+	case e.Type != fsType:
+		return faultf(Mountpoint, "a %s filesystem is mounted on %s: choose another directory", e.Type, e.Point)
+	case !e.ours():
+		return faultf(Mountpoint, "the tokenfs on %s belongs to uid %d: choose another directory", e.Point, uid)
+	}
+	return nil
+}

@@ -45,6 +45,12 @@ func (e mountEntry) ours() bool {
 	return e.Type == fsType && ok && uid == os.Geteuid()
 }
 
+// same says whether two readings of the table show the same mount. Numbers are
+// used again, as soon as what had them is unmounted; options can change.
+func (e mountEntry) same(as mountEntry) bool {
+	return e.ID == as.ID && e.Dev == as.Dev && e.Point == as.Point
+}
+
 func mountTable() ([]mountEntry, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {

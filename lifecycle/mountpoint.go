@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,6 +124,26 @@ func checkParent(path string) error {
 	return nil
 }
 
+// checkPlace refuses a mountpoint for a reason that no waiting will change. It
+// comes before the lock, which needs a directory that can be written to.
+func checkPlace(path string) error {
+	e, found, err := mountedAt(path)
+	if err != nil {
+		return err
+	}
+	if found {
+		return e.refuseForeign()
+	}
+	dir, err := openDirectory(path)
+	if err == nil {
+		return dir.Close()
+	}
+	if _, found, _ := mountedAt(path); found {
+		return nil // by now; and it was the mount that was refused
+	}
+	return err
+}
+
 // openDirectory opens the directory a filesystem is to be mounted on, makes it
 // if only it is missing, and checks through the descriptor that it is empty and
 // ours. The descriptor keeps pointing beneath the mount.
@@ -175,35 +194,18 @@ func checkDirectory(dir *os.File) error {
 	return nil
 }
 
-// entries lists up to n names of a directory that may have been listed before.
+// entries lists up to n names of a directory, through a descriptor of its own
+// because a listing has a position. A dot does not lead up onto a mount.
 func entries(dir *os.File, n int) ([]string, error) {
-	if _, err := dir.Seek(0, io.SeekStart); err != nil {
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return nil, err
 	}
-	names, err := dir.Readdirnames(n)
+	listing := os.NewFile(uintptr(fd), dir.Name())
+	defer listing.Close()
+	names, err := listing.Readdirnames(n)
 	if err == io.EOF {
 		err = nil
 	}
 	return names, err
-}
-
-// lockTimeout is how long a mount waits for another one that is being set up
-// or taken down at the same place.
-const lockTimeout = 5 * time.Second
-
-// lockDirectory keeps other daemons from mounting here at the same time. It
-// is held until the filesystem is ready: from then on the mount table tells.
-func lockDirectory(dir *os.File) error {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock %s: %w", dir.Name(), err)
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: another process has been mounting here for %v: look for it with fuser %s", dir.Name(), lockTimeout, dir.Name())
-		}
-	}
 }

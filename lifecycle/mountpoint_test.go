@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // wantFault checks that err is of a kind and tells about each of the words.
@@ -176,30 +174,4 @@ func TestOpenDirectory(t *testing.T) {
 		_, err = openDirectory(theirs + "/x")
 		wantFault(t, err, Mountpoint, theirs+" belongs to uid 12345")
 	})
-}
-
-func TestLockDirectoryExcludes(t *testing.T) {
-	dir := privateDir(t)
-	first, err := openDirectory(dir + "/m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	second, err := openDirectory(dir + "/m")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	if err := lockDirectory(first); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Flock(int(second.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-		t.Fatalf("a second daemon could lock, too: %v", err)
-	}
-	locked := make(chan error)
-	go func() { locked <- lockDirectory(second) }()
-	unix.Flock(int(first.Fd()), unix.LOCK_UN)
-	if err := <-locked; err != nil {
-		t.Errorf("the second one never got its turn: %v", err)
-	}
 }

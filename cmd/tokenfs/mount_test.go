@@ -172,10 +172,7 @@ func TestBusyUnmount(t *testing.T) {
 	eachAccount(t, func(a *account) {
 		a.tokenfs(exitOK, "mounted on", "mount")
 		pid := a.status().Mount.PID
-		busy := a.command("sleep", "100")
-		busy.Dir = "/proc/self/cwd"
-		// Root without allow_other may not enter, so the client goes there itself.
-		busy = a.command("sh", "-c", "cd "+a.mountpoint()+" && echo in && exec sleep 100")
+		busy := a.command("sh", "-c", "cd "+a.mountpoint()+" && echo in && exec sleep 100")
 		out, _ := busy.StdoutPipe()
 		if err := busy.Start(); err != nil {
 			a.Fatal(err)
@@ -183,7 +180,7 @@ func TestBusyUnmount(t *testing.T) {
 		defer func() { busy.Process.Kill(); busy.Wait() }()
 		out.Read(make([]byte, 10))
 		start := time.Now()
-		a.tokenfs(exitOK, "files were open", "unmount")
+		a.tokenfs(exitOK, "still in use", "unmount")
 		if d := time.Since(start); d > 2*time.Second {
 			a.Errorf("took %v", d)
 		}
@@ -250,19 +247,16 @@ func TestRefusedMountpoints(t *testing.T) {
 		r := a.runtime
 		a.must("cd " + r + " && mkdir full empty && touch full/x file && ln -s empty link && mkdir -m 1777 sticky && mkdir -m 777 shared")
 		for path, words := range map[string]string{
-			r + "/full":       "is not empty",
-			r + "/link":       "is a symbolic link",
-			r + "/file":       "is not a directory",
-			r + "/no/where":   "parent directory does not exist",
-			r + "/shared/x":   "writable for everyone",
-			"/":               "cannot be a mountpoint",
-			"/proc":           "a proc filesystem is mounted",
-			r + "/file/x":     "not a directory",
-			r + "/link/../no": "", // fine: see below
+			r + "/full":     "is not empty",
+			r + "/link":     "is a symbolic link",
+			r + "/file":     "is not a directory",
+			r + "/no/where": "parent directory does not exist",
+			r + "/shared/x": "writable for everyone",
+			"/":             "cannot be a mountpoint",
+			"/proc":         "a proc filesystem is mounted",
+			r + "/file/x":   "not a directory",
 		} {
-			if words != "" {
-				a.tokenfs(exitMountpoint, words, "mount", path)
-			}
+			a.tokenfs(exitMountpoint, words, "mount", path)
 		}
 		if left := a.mounts(); len(left) > 0 {
 			a.Errorf("mounted: %q", left)
@@ -310,10 +304,30 @@ func TestMountpointSwappedWhileMounting(t *testing.T) {
 	})
 }
 
+// The keys are gone before anything else is tried: by the time the helper runs
+// that unmounts, nothing can be read any more.
+func TestKeysGoFirst(t *testing.T) {
+	asUser(t, func(a *account) {
+		r, m := a.runtime, a.mountpoint()
+		a.must("mkdir " + r + "/bin")
+		helper := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *-u*) cat %s/x >%s/seen 2>&1;; esac\nexec /usr/bin/fusermount3 \"$@\"\n", m, r)
+		if err := os.WriteFile(r+"/bin/fusermount3", []byte(helper), 0o755); err != nil {
+			a.Fatal(err)
+		}
+		a.env = append(a.env, "PATH="+r+"/bin:"+os.Getenv("PATH"))
+		a.tokenfs(exitOK, "mounted on", "mount")
+		a.must("echo secret > " + m + "/x")
+		a.tokenfs(exitOK, "unmounted", "unmount")
+		if seen := a.must("cat " + r + "/seen"); strings.Contains(seen, "secret") || !strings.Contains(seen, "Input/output error") {
+			a.Errorf("while it was being unmounted it showed %q", seen)
+		}
+	})
+}
+
 func TestManyMountAtOnce(t *testing.T) {
 	eachAccount(t, func(a *account) {
 		var all sync.WaitGroup
-		for range 8 {
+		for range 24 {
 			all.Go(func() {
 				if out, err := a.command(command, "mount").CombinedOutput(); err != nil {
 					a.Errorf("%v: %s", err, out)

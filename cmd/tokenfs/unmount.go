@@ -22,7 +22,7 @@ func unmount(args []string) error {
 	printf("unmounted %s\n", path)
 	switch {
 	case how.Busy:
-		complainf("files were open there: the keys are destroyed, and whoever has them open gets errors")
+		complainf("it was still in use: the keys are destroyed, and whoever has files of it open gets errors")
 	case how.Dead:
 		complainf("its daemon had ended before, and the keys with it")
 	case how.Killed:
