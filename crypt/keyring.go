@@ -13,6 +13,7 @@ import (
 const (
 	keySize     = 32
 	stateWord   = 0
+	highWord    = 8  // no slot from here on was ever used in this session
 	sessionOff  = 64 // 16 bytes of identity, no secret
 	sessionKey  = 128
 	logKeys     = sessionKey + keySize
@@ -45,7 +46,6 @@ type Keyring struct {
 	cache   [cacheStates]aead
 	cached  [cacheStates]Key
 	used    bitmap // slots in use
-	high    int    // no slot at or above was ever used in this session
 }
 
 func keyringSize(keys int) int64 {
@@ -78,7 +78,9 @@ func (k *Keyring) New() (Key, error) {
 		return 0, ErrNoKeys
 	}
 	k.used.set(slot)
-	k.high = max(k.high, slot+1)
+	if slot >= k.high() {
+		k.setHigh(slot + 1)
+	}
 	getrandom(k.key(Key(slot)))
 	return Key(slot), nil
 }
@@ -119,13 +121,12 @@ func (k *Keyring) Claim(slot Key) bool {
 		return false
 	}
 	k.used.set(int(slot))
-	k.high = max(k.high, int(slot)+1)
 	return true
 }
 
 // Sweep zeroes what nobody claimed: keys drawn for a version never committed.
 func (k *Keyring) Sweep() {
-	for slot := 1; slot < k.n; slot++ {
+	for slot := 1; slot < k.high(); slot++ {
 		if !k.used.has(slot) {
 			clear(k.key(Key(slot)))
 		}
@@ -150,6 +151,8 @@ func (k *Keyring) eraseLogKey(half int) {
 	k.logs[half].clear()
 }
 
+func (k *Keyring) high() int         { return int(atomic.LoadUint64(k.r.word(highWord))) }
+func (k *Keyring) setHigh(n int)     { atomic.StoreUint64(k.r.word(highWord), uint64(n)) }
 func (k *Keyring) setState(s uint64) { atomic.StoreUint64(k.r.word(stateWord), s) }
 func (k *Keyring) wiping() bool      { return atomic.LoadUint64(k.r.word(stateWord)) != stateLive }
 func (k *Keyring) live()             { k.setState(stateLive) }
@@ -158,14 +161,10 @@ func (k *Keyring) live()             { k.setState(stateLive) }
 func (k *Keyring) destroy() {
 	k.setState(stateWiping)
 	clear(k.r.mem[sessionOff:keysOff])
-	if k.high == 0 { // not known after an attach
-		k.high = k.n
-	}
-	clear(k.r.mem[keysOff : keysOff+k.high*keySize])
+	clear(k.r.mem[keysOff : keysOff+min(k.high(), k.n)*keySize])
 	clear(k.cached[:])
 	k.used.reset()
 	k.used.set(0)
-	k.high = 0
 }
 
 // fresh draws the keys of a new session. The region holds none.
@@ -174,7 +173,7 @@ func (k *Keyring) fresh() {
 	skey := k.r.mem[sessionKey : sessionKey+keySize]
 	getrandom(skey)
 	k.session.setKey(skey)
-	k.high = 1
+	k.setHigh(1)
 }
 
 // resume sets the cipher states up again from the keys of a live region.

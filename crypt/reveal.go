@@ -27,7 +27,7 @@ func (m *Memory) Reveal() Revelation {
 	half := m.Log.half()
 	r.add(k.logKey(half))
 	r.addState(k.logs[half])
-	for slot := Key(1); int(slot) < k.high; slot++ {
+	for slot := Key(1); int(slot) < k.high(); slot++ {
 		if k.used.has(int(slot)) {
 			r.add(k.key(slot))
 			r.addState(*k.state(slot))

@@ -341,8 +341,6 @@ func (s *Server) readdir(r *request) unix.Errno {
 		}
 	}
 	r.cutReply(used)
-	if p.used(now()) {
-		s.tx.put(p)
-	}
+	s.touch(p, now(), in.Flags)
 	return 0
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -121,7 +122,7 @@ func (s *Server) run(op *operation, r *request) unix.Errno {
 // recovered ends the request of a panic with EIO, and makes the index again
 // from what is committed: the panic may have left it half changed.
 func (s *Server) recovered(r *request, p any) unix.Errno {
-	s.panics.Add(1)
+	s.countPanic()
 	s.logf("internal error serving a request of kind %d: %v\n%s", r.in.Opcode, describe(p), debug.Stack())
 	s.discardAfterPanic(r)
 	if err := s.load(); err != nil {
@@ -129,6 +130,11 @@ func (s *Server) recovered(r *request, p any) unix.Errno {
 	}
 	return unix.EIO
 }
+
+// countPanic counts in memory that outlives this process.
+func (s *Server) countPanic() { atomic.AddUint64(as[uint64](s.mem.Slots()[savedPanics:]), 1) }
+
+func (s *Server) panics() uint64 { return atomic.LoadUint64(as[uint64](s.mem.Slots()[savedPanics:])) }
 
 // describe keeps data out of the log: a runtime error's text has none, any
 // other value might.

@@ -72,9 +72,7 @@ func (s *Server) readFile(r *request) unix.Errno {
 		r.reply = nil
 		return errno
 	}
-	if in.Flags&unix.O_NOATIME == 0 && n.used(now()) {
-		s.tx.put(n)
-	}
+	s.touch(n, now(), in.Flags)
 	return 0
 }
 

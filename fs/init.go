@@ -11,7 +11,9 @@ import (
 // The page before the slots outlives the process. It holds nothing secret.
 const (
 	savedInitLen = 0  // of the INIT request, once there is one
-	savedNextIno = 8  // no node was ever given a number from here on
+	savedNextIno = 8  // no inode was ever given a number from here on
+	watchWord    = 16 // see Watch
+	savedPanics  = 24 // how many there were
 	savedInit    = 64 // the INIT request
 )
 
@@ -42,7 +44,6 @@ type protocol struct {
 func (s *Server) negotiate() (resumed bool, err error) {
 	page := s.mem.Slots()[:pageSize]
 	n := binary.LittleEndian.Uint64(page[savedInitLen:])
-	s.nextIno = binary.LittleEndian.Uint64(page[savedNextIno:])
 	if resumed = n != 0; !resumed {
 		if err := s.readInit(page); err != nil {
 			return false, err
@@ -113,4 +114,14 @@ func (s *Server) writeInit(unique uint64, out *fuse.InitOut, resumed bool) error
 		return fmt.Errorf("answering the kernel's INIT: %w", err)
 	}
 	return nil
+}
+
+// reserveIno keeps the promise of savedNextIno, many numbers at a time. The log
+// has the exact one, but a wipe takes the log away.
+func (s *Server) reserveIno() {
+	const many = 1 << 10
+	if s.nextIno >= s.reservedIno {
+		s.reservedIno = s.nextIno + many
+		binary.LittleEndian.PutUint64(s.mem.Slots()[savedNextIno:], s.reservedIno)
+	}
 }

@@ -93,14 +93,16 @@ func (n *inode) attr(a *fuse.Attr) {
 // changed stamps what a change of the contents stamps.
 func (n *inode) changed(t stamp) { n.mtime, n.ctime = t, t }
 
-// used stamps an access the way a relatime mount does: when the last one is
-// older than the last change, or than a day (inode_needs_update_time in the VFS).
-func (n *inode) used(t stamp) bool {
-	if n.mtime.before(n.atime) && n.ctime.before(n.atime) && t.sec-n.atime.sec < 24*60*60 {
-		return false
+// touch stamps an access the way a relatime mount does: when the last one is
+// older than the last change, or than a day (relatime_need_update in the VFS).
+// flags are the open file's.
+func (s *Server) touch(n *inode, t stamp, flags uint32) {
+	recent := n.mtime.before(n.atime) && n.ctime.before(n.atime) && t.sec-n.atime.sec < 24*60*60
+	if recent || s.cfg.NoAtime || flags&unix.O_NOATIME != 0 {
+		return
 	}
 	n.atime = t
-	return true
+	s.tx.put(n)
 }
 
 // killSuidgid clears what a write or a chown by somebody else takes away:
@@ -118,6 +120,7 @@ func (n *inode) killSuidgid() {
 // newInode makes an inode for the caller of r; it is nobody's entry yet.
 func (s *Server) newInode(r *request, parent *inode, mode, rdev uint32) *inode {
 	t := now()
+	s.reserveIno()
 	n := &inode{ino: s.nextIno, mode: mode, rdev: rdev, uid: r.in.Uid, gid: r.in.Gid,
 		atime: t, mtime: t, ctime: t, btime: t, nlink: 1}
 	s.nextIno++

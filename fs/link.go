@@ -40,9 +40,7 @@ func (s *Server) readlink(r *request) unix.Errno {
 		return unix.EINVAL
 	}
 	copy(r.big(len(n.target)), n.target)
-	if n.used(now()) {
-		s.tx.put(n)
-	}
+	s.touch(n, now(), 0)
 	return 0
 }
 

@@ -18,6 +18,7 @@ type notifier struct {
 	changed sync.Cond // on mu: something to do, or nothing left
 	inodes  map[uint64]struct{}
 	entries map[entryNotice]struct{}
+	end     uint64 // all inodes below, if not 0
 	busy    bool
 	stopped bool
 }
@@ -38,6 +39,15 @@ func newNotifier(s *Server) *notifier {
 func (n *notifier) inode(ino uint64) {
 	n.mu.Lock()
 	n.inodes[ino] = struct{}{}
+	n.mu.Unlock()
+	n.changed.Broadcast()
+}
+
+// below drops every inode below end, whichever of them the kernel knows: their
+// attributes are asked for again, and then they are found to be gone.
+func (n *notifier) below(end uint64) {
+	n.mu.Lock()
+	n.end = end
 	n.mu.Unlock()
 	n.changed.Broadcast()
 }
@@ -70,16 +80,18 @@ func (n *notifier) settle(limit time.Duration) {
 	defer timer.Stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for !expired && !n.stopped && (n.busy || len(n.inodes)+len(n.entries) > 0) {
+	for !expired && !n.stopped && (n.busy || n.pending()) {
 		n.changed.Wait()
 	}
 }
+
+func (n *notifier) pending() bool { return len(n.inodes)+len(n.entries) > 0 || n.end != 0 }
 
 func (n *notifier) run() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for !n.stopped {
-		if len(n.inodes)+len(n.entries) == 0 {
+		if !n.pending() {
 			n.busy = false
 			n.changed.Broadcast()
 			n.changed.Wait()
@@ -87,13 +99,17 @@ func (n *notifier) run() {
 		}
 		// Names first: until then a path may still lead to an old inode.
 		entries, inodes := n.entries, n.inodes
-		n.entries, n.inodes = make(map[entryNotice]struct{}), make(map[uint64]struct{})
+		end := n.end
+		n.entries, n.inodes, n.end = make(map[entryNotice]struct{}), make(map[uint64]struct{}), 0
 		n.busy = true
 		n.mu.Unlock()
 		for e := range entries {
 			n.s.sendEntry(e)
 		}
 		for ino := range inodes {
+			n.s.sendInode(ino)
+		}
+		for ino := uint64(rootIno); ino < end; ino++ {
 			n.s.sendInode(ino)
 		}
 		n.mu.Lock()

@@ -27,9 +27,10 @@ func (s *Server) load() error {
 	case cut:
 		s.logf("the last record of the log was altered; it is lost")
 	}
-	if len(s.inodes) == 0 { // a predecessor ended before its first record
+	if len(s.inodes) == 0 { // before a predecessor's first record, or after a wipe
 		s.mem.Keys.Sweep()
 		s.begin()
+		s.notify.below(s.nextIno)
 		return nil
 	}
 	return s.claim()

@@ -94,7 +94,7 @@ func TestReplay(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n := s.panics.Load(); n != 0 {
+		if n := s.panics(); n != 0 {
 			t.Fatalf("%d panics", n)
 		}
 		next := s.attach(t)

@@ -47,7 +47,7 @@ func FuzzRequest(f *testing.F) {
 		for range 2 {
 			s.send(op, node, body)
 			s.call()
-			if n := s.panics.Load(); n != 0 {
+			if n := s.panics(); n != 0 {
 				t.Fatalf("%d panics", n)
 			}
 			if s.r.reply != nil && len(s.r.reply) > slotRequest {

@@ -43,7 +43,7 @@ func runWorker() error {
 	if err != nil {
 		return err
 	}
-	return s.Serve()
+	return s.Serve(nil)
 }
 
 // keeper holds what survives the workers it starts and kills.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -48,13 +49,13 @@ type Server struct {
 	cfg     Config
 	notify  *notifier
 	control chan func() // run by serveControl
-	panics  atomic.Uint64
 	gone    atomic.Bool // stopped for good
 
 	mu          sync.Mutex
 	tx          tx
 	inodes      map[uint64]*inode
 	nextIno     uint64
+	reservedIno uint64 // savedNextIno
 	nextVersion uint64
 	done        [slotCount]done
 	usedInodes  int
@@ -99,6 +100,7 @@ func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
 // begin makes the empty tree of a new session.
 func (s *Server) begin() {
 	s.clearIndex()
+	s.nextIno = max(s.nextIno, binary.LittleEndian.Uint64(s.mem.Slots()[savedNextIno:]))
 	t := now()
 	root := &inode{ino: rootIno, mode: unix.S_IFDIR | 0o700, uid: s.cfg.UID, gid: s.cfg.GID, nlink: 2,
 		size: 2 * direntCost, atime: t, mtime: t, ctime: t, btime: t, lookups: 1, dir: &dir{parent: rootIno}}
@@ -140,11 +142,17 @@ func (s *Server) degrade(why string) {
 	s.logf("the filesystem is read-only now: %s", why)
 }
 
-// Serve reads and answers requests until the filesystem is unmounted.
-func (s *Server) Serve() error {
+// Serve reads and answers requests until the filesystem is unmounted. It calls
+// ready, which may be nil, once what a predecessor left behind is served.
+func (s *Server) Serve(ready func()) error {
 	errs := make(chan error, slotCount)
+	var resumed sync.WaitGroup
 	for i := range slotCount {
-		go func() { errs <- s.serve(i) }()
+		resumed.Add(1)
+		go func() { errs <- s.serve(i, resumed.Done) }()
+	}
+	if ready != nil {
+		go func() { resumed.Wait(); ready() }()
 	}
 	var first error
 	for range slotCount {

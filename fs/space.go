@@ -143,7 +143,11 @@ func (s *Server) lseek(r *request) unix.Errno {
 		for ; pos < len(n.data.blocks) && n.data.blocks[pos].idx == idx && n.data.blocks[pos].Cell != 0; pos++ {
 			idx++
 		}
-		at = min(max(off, int64(idx)*blockSize), n.size)
+		if idx < blocksIn(n.size) {
+			at = max(off, int64(idx)*blockSize)
+		} else {
+			at = n.size
+		}
 	}
 	as[fuse.LseekOut](r.small(sizeOf[fuse.LseekOut]())).Offset = uint64(at)
 	return 0
@@ -175,9 +179,7 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 		t := now()
 		dst.changed(t)
 		s.tx.put(dst)
-		if src.used(t) {
-			s.tx.put(src)
-		}
+		s.touch(src, t, 0)
 		// The kernel drops what it had cached of dst on its own.
 	}
 	r.done = uint64(size)

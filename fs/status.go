@@ -45,7 +45,7 @@ func (s *Server) Status() Status {
 		Bytes: s.usedPages * blockSize, Quota: s.quotaPages * blockSize,
 		Protocol:   fmt.Sprintf("%d.%d", protoMajor, s.proto.minor),
 		MmapShared: s.proto.mmapShared,
-		ReadOnly:   s.readOnly, Panics: s.panics.Load(), Wipes: s.wipes,
+		ReadOnly:   s.readOnly, Panics: s.panics(), Wipes: s.wipes,
 	}
 	if s.gone.Load() {
 		return st

@@ -91,11 +91,17 @@ func (r *request) big(n int) []byte {
 
 func (r *request) cutReply(n int) { r.reply = r.reply[:outHeaderSize+n] }
 
-// serve is one thread's loop.
-func (s *Server) serve(slot int) error {
+// serve is one thread's loop. It calls ready when it has served what a
+// predecessor left in its slot.
+func (s *Server) serve(slot int, ready func()) error {
 	crypt.Quiet()
 	debug.SetPanicOnFault(true) // memory may run out under a sparse mapping
 	r := s.newRequest(slot)
+	if r.pending() {
+		s.handle(r)
+	}
+	clear(r.mem) // a predecessor may have died while it was clearing
+	ready()
 	for {
 		if r.pending() {
 			s.handle(r)
@@ -124,6 +130,7 @@ func (r *request) length() *uint32 { return (*uint32)(unsafe.Pointer(&r.mem[0]))
 
 // handle serves the request in the slot and empties it.
 func (s *Server) handle(r *request) {
+	s.wakeWatch()
 	n := *r.length()
 	if int(n) < inHeaderSize || int(n) > slotRequest {
 		s.logf("a request of %d bytes makes no sense", n)

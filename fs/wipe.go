@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -47,7 +46,6 @@ func (s *Server) wipe() error {
 	if s.gone.Load() {
 		return errStopped
 	}
-	binary.LittleEndian.PutUint64(s.mem.Slots()[savedNextIno:], s.nextIno)
 	s.mem.Fresh()
 	old := s.inodes
 	s.begin()

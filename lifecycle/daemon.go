@@ -45,6 +45,8 @@ const (
 	// idleTimeout is how long an unmounted filesystem may take to end before
 	// it counts as still in use.
 	idleTimeout = 500 * time.Millisecond
+	// startTimeout is for the first worker.
+	startTimeout = 5 * time.Second
 )
 
 // daemon is a filesystem being served by this process.
@@ -54,10 +56,10 @@ type daemon struct {
 	journal *journal
 	memory  *crypt.Memory
 	mount   *mount
-	server  *fs.Server
+	worker  *supervisor
 	control *control
 
-	served chan error // what Serve returned
+	served chan error // the filesystem is over
 	end    chan struct{}
 	ending sync.Once
 	ended  chan struct{} // closed when busy and err are set
@@ -73,6 +75,9 @@ type daemon struct {
 // It must be the only one in its process, and the process must have been
 // started with GODEBUG=asyncpreemptoff=1: see ExecWithoutPreemption and Start.
 func Run(ctx context.Context, opts Options) error {
+	if os.Getenv(workerVar) != "" {
+		panic("internal error: main does not begin with BeWorker")
+	}
 	if err := Harden(); err != nil {
 		return err
 	}
@@ -97,7 +102,6 @@ func Run(ctx context.Context, opts Options) error {
 	d := &daemon{
 		opts:    opts,
 		journal: newJournal(opts.Logf),
-		served:  make(chan error, 1),
 		end:     make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
@@ -175,18 +179,24 @@ func (d *daemon) start() (err error) {
 		return err
 	}
 	d.since = time.Now()
-	d.server, err = fs.New(d.mount.fd, d.memory, fs.Config{
-		Quota:   d.opts.Size,
+	d.worker = newSupervisor(d.memory, d.mount.fd, workerState{
+		Size:    d.opts.Size,
 		Inodes:  d.opts.Inodes,
-		UID:     uint32(os.Geteuid()),
-		GID:     uint32(os.Getegid()),
+		UID:     os.Geteuid(),
+		GID:     os.Getegid(),
 		NoAtime: options.flags&unix.MS_NOATIME != 0,
-		Logf:    d.journal.logf,
-	})
-	if err != nil {
+	}, d.journal.logf)
+	go d.worker.run()
+	if d.worker.awaitWorker(startTimeout) == nil {
+		err := errors.New("no worker came up")
+		select {
+		case over := <-d.worker.over:
+			err = over
+		default:
+		}
 		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
 	}
-	go func() { d.served <- d.server.Serve() }()
+	d.served = d.worker.over
 	go d.control.serve(d.handle, d.journal.logf)
 	d.warn()
 	return nil
@@ -242,7 +252,7 @@ func (d *daemon) stop() error {
 	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
 
-	d.server.Stop()
+	d.worker.stop()
 	notify("STOPPING=1")
 	err := d.mount.unmount()
 	var serving error
@@ -250,6 +260,7 @@ func (d *daemon) stop() error {
 	case serving = <-d.served:
 	case <-time.After(idleTimeout):
 		d.busy = true
+		d.worker.end()
 	}
 	d.err = errors.Join(serving, err, d.control.close())
 	close(d.ended)
@@ -268,7 +279,7 @@ func (d *daemon) handle(r request) (answer reply) {
 		answer.Status = &s
 	case verbWipe:
 		if r.Paths == nil {
-			if err := d.server.Wipe(); err != nil {
+			if err := d.worker.wipe(); err != nil {
 				return failure(fmt.Errorf("wipe: %w", err))
 			}
 			d.journal.logf("wiped everything")
@@ -287,7 +298,7 @@ func (d *daemon) handle(r request) (answer reply) {
 }
 
 func (d *daemon) wipePath(p []byte, answer *reply) {
-	n, err := d.server.WipePath(string(p))
+	n, err := d.worker.wipePath(p)
 	answer.Files += n
 	if err == nil {
 		return

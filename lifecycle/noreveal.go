@@ -8,3 +8,5 @@ type revelation struct{}
 func testVerb(string) bool { return false }
 
 func (*daemon) reveal(request) (reply, bool) { return reply{}, false }
+
+func (*workerProcess) reveal(toWorker) (toKeeper, bool) { return toKeeper{}, false }

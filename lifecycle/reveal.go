@@ -18,15 +18,25 @@ const verbReveal = "reveal"
 
 func testVerb(verb string) bool { return verb == verbReveal }
 
+func (w *workerProcess) reveal(m toWorker) (answer toKeeper, known bool) {
+	if m.Verb != verbReveal {
+		return toKeeper{}, false
+	}
+	all := w.server.Reveal()
+	for _, k := range all.Keys {
+		answer.Keys = append(answer.Keys, hex.EncodeToString(k))
+	}
+	answer.Regions = all.Spans
+	return answer, true
+}
+
 func (d *daemon) reveal(r request) (reply, bool) {
 	if r.Verb != verbReveal {
 		return reply{}, false
 	}
-	var out reply
-	all := d.server.Reveal()
-	for _, k := range all.Keys {
-		out.Keys = append(out.Keys, hex.EncodeToString(k))
+	answer, err := d.worker.call(toWorker{Verb: verbReveal}, answerLimit)
+	if err != nil {
+		return failure(err), true
 	}
-	out.Regions = all.Spans
-	return out, true
+	return reply{revelation: answer.revelation}, true
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tokenfs/crypt"
 	"tokenfs/fs"
 )
 
@@ -23,6 +24,7 @@ type Status struct {
 	FormatVersion int          `json:"format_version"`
 	Mount         MountStatus  `json:"mount"`
 	Content       fs.Status    `json:"content"`
+	Worker        WorkerStatus `json:"worker"`
 	AEAD          string       `json:"aead"`
 	Protections   []Protection `json:"protections"`
 	Memory        MemoryStatus `json:"memory"`
@@ -36,6 +38,12 @@ type MountStatus struct {
 	PID        int       `json:"pid"`
 	Version    string    `json:"version"`
 	Options    []string  `json:"options"` // given with -o
+}
+
+// WorkerStatus is about the process that serves.
+type WorkerStatus struct {
+	PID      int `json:"pid"` // 0 while one is being started
+	Restarts int `json:"restarts"`
 }
 
 // Protection is one way in which contents are kept inside.
@@ -53,6 +61,11 @@ type MemoryStatus struct {
 }
 
 func (d *daemon) status() Status {
+	w, pid, restarts, err := d.worker.status()
+	if err != nil {
+		d.journal.logf("status: %v", err)
+	}
+	w.Memory.SecretmemWhy = d.memory.Status().SecretmemWhy // only who made it knows
 	options := d.opts.MountOptions
 	if options == nil {
 		options = []string{}
@@ -60,20 +73,20 @@ func (d *daemon) status() Status {
 	return Status{
 		FormatVersion: StatusVersion,
 		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options},
-		Content:       d.server.Status(),
+		Content:       w.Content,
+		Worker:        WorkerStatus{pid, restarts},
 		AEAD:          "AES-256-GCM",
-		Protections:   d.protections(),
+		Protections:   d.protections(w.Memory),
 		Memory: MemoryStatus{
-			Locked:    procBytes("/proc/self/status", "VmLck:"),
-			LockLimit: d.memory.Status().LockLimit,
-			PSS:       procBytes("/proc/self/smaps_rollup", "Pss:"),
+			Locked:    w.Locked,
+			LockLimit: w.Memory.LockLimit,
+			PSS:       procBytes("/proc/self/smaps_rollup", "Pss:") + w.PSS,
 		},
 		Messages: d.journal.messages(),
 	}
 }
 
-func (d *daemon) protections() []Protection {
-	m := d.memory.Status()
+func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 	secretmem := Protection{"secretmem", m.Secretmem, "keys are outside the kernel's own map of memory; no hibernation meanwhile"}
 	if !m.Secretmem {
 		secretmem.Detail = m.SecretmemWhy

@@ -22,6 +22,7 @@ import (
 // The tests of this package that mount drive the real command: the test binary
 // is the command when it is called so.
 func TestMain(m *testing.M) {
+	lifecycle.BeWorker()
 	if filepath.Base(os.Args[0]) == "tokenfs" {
 		main()
 	}

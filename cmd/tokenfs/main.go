@@ -22,6 +22,7 @@ var verbs = map[string]func(args []string) error{
 }
 
 func main() {
+	lifecycle.BeWorker()
 	lifecycle.NameProcess("tokenfs")
 	os.Exit(int(run(os.Args[1:])))
 }

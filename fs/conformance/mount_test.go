@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle"
 )
 
 // Environment of re-executed test binaries.
@@ -28,6 +30,7 @@ const (
 // TestMain gives the tests a mount namespace of their own, so that no crash of
 // theirs leaves a mount behind, and turns re-executions into daemons and clients.
 func TestMain(m *testing.M) {
+	lifecycle.BeWorker()
 	if role := os.Getenv(envRole); role != "" {
 		os.Exit(playRole(role))
 	}

@@ -1,0 +1,75 @@
+package fs
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watch tells from the slots' memory alone whether another process serves what
+// it has read. It costs the server one load a request, and nobody anything
+// while there are no requests.
+type Watch struct {
+	slots []byte
+	seen  [slotCount]uint64 // the request that was in each slot, by its unique
+}
+
+// NewWatch watches the slots of a crypt.Memory.
+func NewWatch(slots []byte) *Watch { return &Watch{slots: slots} }
+
+func (w *Watch) word() *uint32 { return word32(w.slots, watchWord) }
+
+func word32(slots []byte, off int) *uint32 { return (*uint32)(unsafe.Pointer(&slots[off])) }
+
+// Sleep returns when a request is being served.
+func (w *Watch) Sleep() {
+	for {
+		atomic.StoreUint32(w.word(), 1)
+		if w.busy() || atomic.LoadUint32(w.word()) == 0 {
+			atomic.StoreUint32(w.word(), 0)
+			return
+		}
+		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w.word())), futexWait, 1, 0, 0, 0)
+	}
+}
+
+// wakeWatch is the server's part.
+func (s *Server) wakeWatch() {
+	w := word32(s.mem.Slots(), watchWord)
+	if atomic.LoadUint32(w) != 0 && atomic.CompareAndSwapUint32(w, 1, 0) {
+		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWake, 1, 0, 0, 0)
+	}
+}
+
+// futex(2) operations, on memory that processes share.
+const (
+	futexWait = 0
+	futexWake = 1
+)
+
+func (w *Watch) busy() bool {
+	for i := range slotCount {
+		if atomic.LoadUint32(word32(w.slots, slotsOff+i*slotSize)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Look says whether any request is being served, and whether one of them was
+// already at the last look.
+func (w *Watch) Look() (busy, same bool) {
+	for i := range slotCount {
+		off := slotsOff + i*slotSize
+		if atomic.LoadUint32(word32(w.slots, off)) == 0 {
+			w.seen[i] = 0
+			continue
+		}
+		unique := atomic.LoadUint64((*uint64)(unsafe.Pointer(&w.slots[off+8])))
+		busy = true
+		same = same || unique == w.seen[i]
+		w.seen[i] = unique
+	}
+	return busy, same
+}

@@ -1,0 +1,125 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// No descriptor of the filesystem ever crosses an exec: a fresh process can be
+// read by its user until its first instruction of ours has run. So it makes
+// itself unreadable first, and then asks for them over a socket, whose two ends
+// know each other by the kernel's word for their pids.
+
+// handoverTimeout bounds each step of a handover; all of it takes microseconds.
+const handoverTimeout = 2 * time.Second
+
+// A handover is a socket in the abstract namespace that waits for one process.
+type handover struct{ listener *net.UnixListener }
+
+// newHandover has the kernel choose a name: nobody can have claimed it before.
+func newHandover() (*handover, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("socket for a process to come: %w", err)
+	}
+	return &handover{l}, nil
+}
+
+func (h *handover) name() string { return h.listener.Addr().String() }
+
+// accept waits for process pid and no other.
+func (h *handover) accept(pid int) (*net.UnixConn, error) {
+	h.listener.SetDeadline(time.Now().Add(handoverTimeout))
+	for {
+		conn, err := h.listener.AcceptUnix()
+		if err != nil {
+			return nil, fmt.Errorf("waiting for process %d: %w", pid, err)
+		}
+		if peer, err := peerOf(conn); err == nil && int(peer.Pid) == pid {
+			return conn, nil
+		}
+		conn.Close() // somebody who read the name on a command line
+	}
+}
+
+func (h *handover) close() { h.listener.Close() }
+
+// connectTo connects to the handover that process pid holds open.
+func connectTo(name string, pid int) (*net.UnixConn, error) {
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("connect to process %d: %w", pid, err)
+	}
+	if peer, err := peerOf(conn); err != nil || int(peer.Pid) != pid {
+		conn.Close()
+		return nil, fmt.Errorf("the socket is not process %d's", pid)
+	}
+	return conn, nil
+}
+
+// sendState passes a value and descriptors, which stay the sender's.
+func sendState(conn *net.UnixConn, v any, fds ...int) error {
+	line, err := encode(v)
+	if err != nil {
+		return err
+	}
+	conn.SetWriteDeadline(time.Now().Add(handoverTimeout))
+	_, _, err = conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
+	return err
+}
+
+// receiveState fills v and returns want descriptors.
+func receiveState(conn *net.UnixConn, v any, want int) ([]int, error) {
+	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*max(want, 1)))
+	conn.SetReadDeadline(time.Now().Add(handoverTimeout))
+	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	for _, m := range messages {
+		list, rightsErr := unix.ParseUnixRights(&m)
+		fds, err = append(fds, list...), errors.Join(err, rightsErr)
+	}
+	if err == nil && (len(fds) != want || flags&unix.MSG_CTRUNC != 0) {
+		err = fmt.Errorf("%d descriptors came, not %d", len(fds), want)
+	}
+	if err == nil {
+		err = json.Unmarshal(buf[:n], v)
+	}
+	if err != nil {
+		closeAll(fds)
+		return nil, err
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range slices.Backward(fds) {
+		unix.Close(fd)
+	}
+}
+
+// checkUnwatched refuses to go on if somebody attached as a debugger before
+// Harden: that outlasts it.
+func checkUnwatched() error {
+	status, err := os.ReadFile("/proc/thread-self/status")
+	if err != nil {
+		return fmt.Errorf("look for a debugger: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if tracer, ok := strings.CutPrefix(line, "TracerPid:"); ok && strings.TrimSpace(tracer) != "0" {
+			return fmt.Errorf("process %s traces this one: it gets no keys", strings.TrimSpace(tracer))
+		}
+	}
+	return nil
+}

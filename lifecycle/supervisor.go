@@ -1,0 +1,310 @@
+package lifecycle
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+	"tokenfs/fs"
+)
+
+const (
+	// answerLimit is how long a worker may take to answer, be it a client's
+	// request or ours, and to be ready. Then it is replaced.
+	answerLimit = 2 * time.Second
+	// wipeLimit is for wiping paths, which takes as long as there are files.
+	wipeLimit = 10 * time.Second
+	// lookEvery is how often requests are looked at while there are any.
+	lookEvery = answerLimit / 4
+	// startLimit is how many workers in a row may fail before they are ready.
+	startLimit = 5
+)
+
+// errNoAnswer means that the worker had to be replaced.
+var errNoAnswer = errors.New("the worker did not answer and was replaced")
+
+// A supervisor keeps a worker running, and does itself what must be done when
+// none answers. It reads nothing that comes through the filesystem.
+type supervisor struct {
+	memory *crypt.Memory
+	fuse   int
+	state  workerState
+	logf   func(format string, args ...any)
+	over   chan error // the filesystem is: nil if it was unmounted
+
+	calls    sync.Mutex // one at a time
+	mu       sync.Mutex
+	changed  *sync.Cond // current, wiping or ending
+	current  *child     // nil while there is none that is ready
+	restarts int
+	wiping   bool // wanted as soon as no worker runs
+	ending   bool // start no more workers
+	lastID   uint64
+}
+
+func newSupervisor(memory *crypt.Memory, fuse int, state workerState, logf func(string, ...any)) *supervisor {
+	s := &supervisor{memory: memory, fuse: fuse, state: state, logf: logf, over: make(chan error, 1)}
+	s.state.Secret = memory.FDs().Secret
+	s.changed = sync.NewCond(&s.mu)
+	return s
+}
+
+// run starts workers, one after the other. Its thread lives as long as the
+// process: a worker dies with the thread that started it (PR_SET_PDEATHSIG).
+func (s *supervisor) run() {
+	runtime.LockOSThread()
+	go s.watch()
+	err := s.keep()
+	s.over <- err
+	select {}
+}
+
+func (s *supervisor) keep() error {
+	for failures := 0; failures < startLimit; {
+		c, err := s.launch()
+		if err == nil {
+			failures = 0
+			s.set(c)
+			<-c.died
+			s.set(nil)
+			err = c.reap()
+		}
+		if again := s.between(err == nil); !again {
+			return nil
+		}
+		if c == nil {
+			failures++
+			s.logf("a worker failed to start: %v", err)
+			time.Sleep(time.Duration(failures*failures) * 10 * time.Millisecond)
+			continue
+		}
+		s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
+	}
+	return fmt.Errorf("%d workers in a row failed to start", startLimit)
+}
+
+func (s *supervisor) set(c *child) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = c
+	if c != nil && s.wiping {
+		c.kill() // it is in the way
+	}
+	s.changed.Broadcast()
+}
+
+// between does what needs a moment without a worker, and says whether there is
+// to be another.
+func (s *supervisor) between(unmounted bool) (again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.changed.Broadcast()
+	if s.wiping {
+		crypt.Quietly(s.memory.Fresh)
+		s.wiping = false
+	}
+	if s.ending || unmounted {
+		s.ending = true
+		return false
+	}
+	s.restarts++
+	return true
+}
+
+// A child is a worker as its keeper sees it.
+type child struct {
+	pid     int
+	conn    io.ReadWriteCloser
+	died    chan struct{} // it is a zombie: its pid is still its own
+	ready   chan struct{}
+	answers chan toKeeper
+	logf    func(format string, args ...any)
+}
+
+// launch starts a worker and returns when it serves.
+func (s *supervisor) launch() (*child, error) {
+	h, err := newHandover()
+	if err != nil {
+		return nil, err
+	}
+	defer h.close()
+	said, tell, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	defer tell.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		said.Close()
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	defer null.Close()
+	pid, err := syscall.ForkExec(selfExe, []string{"tokenfs-worker"}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   append(daemonEnv(), workerVar+"="+h.name()),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if err != nil {
+		said.Close()
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	c := &child{pid: pid, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf}
+	go c.await()
+	go c.relay(said)
+	go func() { <-c.died; h.close() }() // it will not come any more
+	if err := s.handTo(c, h); err != nil {
+		c.kill()
+		<-c.died
+		if end := c.reap(); end != nil {
+			err = fmt.Errorf("%w (%w)", err, end)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s *supervisor) handTo(c *child, h *handover) error {
+	conn, err := h.accept(c.pid)
+	if err != nil {
+		return err
+	}
+	c.conn = conn
+	m := s.memory.FDs()
+	if err := sendState(conn, s.state, s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
+		return fmt.Errorf("hand the filesystem over: %w", err)
+	}
+	conn.SetDeadline(time.Time{})
+	go c.listen()
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.died:
+		return errors.New("it ended before it was ready")
+	case <-time.After(answerLimit):
+		return fmt.Errorf("it was not ready after %v", answerLimit)
+	}
+}
+
+// await notes the end of the process, and ends it if somebody stops it: a
+// stopped worker answers nobody.
+func (c *child) await() {
+	for {
+		var info siginfo
+		err := waitid(c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && info.code == cldStopped {
+			c.logf("somebody stopped the worker")
+			c.kill()
+			for waitid(c.pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
+			}
+		}
+		close(c.died)
+		return
+	}
+}
+
+func (c *child) kill() { unix.Kill(c.pid, unix.SIGKILL) }
+
+// reap says how a dead process ended; nil if it ended by itself.
+func (c *child) reap() error {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(c.pid, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case ws.Signaled():
+			return fmt.Errorf("killed by signal %d, %v", ws.Signal(), ws.Signal())
+		case ws.ExitStatus() != 0:
+			return fmt.Errorf("exit status %d", ws.ExitStatus())
+		default:
+			return nil
+		}
+	}
+}
+
+// relay logs what a worker says that it cannot say otherwise: a runtime error.
+func (c *child) relay(said *os.File) {
+	defer said.Close()
+	lines := bufio.NewScanner(said)
+	for n := 0; lines.Scan(); n++ {
+		if n < 40 {
+			c.logf("worker: %s", lines.Text())
+		}
+	}
+	io.Copy(io.Discard, said)
+}
+
+func (c *child) listen() {
+	lines := bufio.NewScanner(c.conn)
+	lines.Buffer(nil, replyLimit)
+	for lines.Scan() {
+		var m toKeeper
+		if json.Unmarshal(lines.Bytes(), &m) != nil {
+			c.kill()
+			return
+		}
+		switch {
+		case m.Ready:
+			close(c.ready)
+		case m.Log != "":
+			c.logf("%s", m.Log)
+		default:
+			select {
+			case c.answers <- m:
+			default: // nobody asked
+			}
+		}
+	}
+}
+
+// watch replaces a worker that holds a request for too long.
+func (s *supervisor) watch() {
+	w := fs.NewWatch(s.memory.Slots())
+	for {
+		w.Sleep()
+		for stuck := 0; ; {
+			time.Sleep(lookEvery)
+			busy, same := w.Look()
+			if !busy {
+				break
+			}
+			if !same {
+				stuck = 0
+				continue
+			}
+			if stuck++; time.Duration(stuck)*lookEvery >= answerLimit {
+				s.replace("a request was not answered for %v", answerLimit)
+				stuck = 0
+			}
+		}
+	}
+}
+
+// replace kills the worker there is; run starts another.
+func (s *supervisor) replace(format string, args ...any) {
+	s.mu.Lock()
+	c := s.current
+	s.mu.Unlock()
+	if c != nil {
+		s.logf(format, args...)
+		c.kill()
+	}
+}

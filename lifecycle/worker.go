@@ -1,0 +1,173 @@
+package lifecycle
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+	"tokenfs/fs"
+)
+
+// The worker is the process that serves what comes from clients. All its state
+// is the keeper's: it can be killed at any moment, and another one goes on.
+
+// workerVar holds the name of the keeper's handover. Only a keeper sets it.
+const workerVar = "_TOKENFS_WORKER"
+
+// workerState is what a worker is told before anything else; with it come
+// workerFDs descriptors: /dev/fuse, key region, arena, request slots.
+type workerState struct {
+	Size    int64 `json:"size"`
+	Inodes  int   `json:"inodes"`
+	UID     int   `json:"uid"`
+	GID     int   `json:"gid"`
+	NoAtime bool  `json:"noatime"`
+	Secret  bool  `json:"secret"`
+}
+
+const workerFDs = 4
+
+// toWorker and toKeeper are lines on the connection after that.
+type toWorker struct {
+	ID   uint64 `json:"id"`
+	Verb string `json:"verb"`
+	Path []byte `json:"path,omitempty"`
+}
+
+type toKeeper struct {
+	Ready  bool          `json:"ready,omitempty"`
+	Log    string        `json:"log,omitempty"`
+	ID     uint64        `json:"id,omitempty"` // of the request this answers
+	Error  string        `json:"error,omitempty"`
+	Errno  unix.Errno    `json:"errno,omitempty"` // what Error wraps
+	Files  int           `json:"files,omitempty"`
+	Status *workerStatus `json:"status,omitempty"`
+	revelation
+}
+
+type workerStatus struct {
+	Content fs.Status          `json:"content"`
+	Memory  crypt.MemoryStatus `json:"memory"`
+	Locked  int64              `json:"locked"`
+	PSS     int64              `json:"pss"`
+}
+
+// verbStop is between keeper and worker only.
+const verbStop = "stop"
+
+// BeWorker turns this process into a worker if a keeper started it as one, and
+// does not return then. It comes first in main: until it has run, the process
+// can be read by its user.
+func BeWorker() {
+	name := os.Getenv(workerVar)
+	if name == "" {
+		return
+	}
+	err := Harden()
+	if err == nil {
+		NameProcess("tokenfs-worker")
+		err = work(name)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func work(name string) error {
+	if err := checkUnwatched(); err != nil {
+		return err
+	}
+	conn, err := connectTo(name, os.Getppid())
+	if err != nil {
+		return err
+	}
+	var st workerState
+	fds, err := receiveState(conn, &st, workerFDs)
+	if err != nil {
+		return fmt.Errorf("taking over the filesystem: %w", err)
+	}
+	w := &workerProcess{conn: conn}
+	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
+		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret})
+	if err != nil {
+		return err
+	}
+	w.memory = mem
+	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Inodes: st.Inodes,
+		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Logf: w.logf})
+	if err != nil {
+		return err
+	}
+	go w.obey()
+	return w.server.Serve(func() { w.send(toKeeper{Ready: true}) })
+}
+
+type workerProcess struct {
+	conn   *net.UnixConn
+	memory *crypt.Memory
+	server *fs.Server
+	mu     sync.Mutex // of writing to conn
+}
+
+func (w *workerProcess) logf(format string, args ...any) {
+	// Never wait for the keeper: requests are logged from under their lock.
+	go w.send(toKeeper{Log: fmt.Sprintf(format, args...)})
+}
+
+func (w *workerProcess) send(m toKeeper) {
+	line, err := encode(m)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn.Write(line)
+}
+
+// obey ends the process when the keeper is gone: its keys go with it.
+func (w *workerProcess) obey() {
+	in := bufio.NewScanner(w.conn)
+	for in.Scan() {
+		var m toWorker
+		if err := json.Unmarshal(in.Bytes(), &m); err != nil {
+			break
+		}
+		answer := w.do(m)
+		answer.ID = m.ID
+		w.send(answer)
+	}
+	os.Exit(1)
+}
+
+func (w *workerProcess) do(m toWorker) (answer toKeeper) {
+	var err error
+	switch m.Verb {
+	case verbStatus:
+		answer.Status = &workerStatus{w.server.Status(), w.memory.Status(),
+			procBytes("/proc/self/status", "VmLck:"), procBytes("/proc/self/smaps_rollup", "Pss:")}
+	case verbWipe:
+		if m.Path == nil {
+			err = w.server.Wipe()
+		} else {
+			answer.Files, err = w.server.WipePath(string(m.Path))
+		}
+	case verbStop:
+		w.server.Stop()
+	default:
+		answer, _ = w.reveal(m)
+	}
+	if err != nil {
+		answer.Error = err.Error()
+		errors.As(err, &answer.Errno)
+	}
+	return answer
+}
