@@ -24,6 +24,9 @@ func (e *ErrDaemon) Error() string { return fmt.Sprintf("the daemon ended with s
 // that, because it found nothing to do. Until it is ready the daemon has the
 // caller's standard error, so that what it has to say, be it a panic, is seen.
 func Start(argv ...string) (started bool, err error) {
+	if Background() {
+		return false, errors.New("internal error: started as a daemon, main does not come to Run")
+	}
 	// A daemon must not keep open what its caller's shell left open.
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return false, fmt.Errorf("close inherited files: %w", err)

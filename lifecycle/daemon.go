@@ -75,8 +75,8 @@ type daemon struct {
 // It must be the only one in its process, and the process must have been
 // started with GODEBUG=asyncpreemptoff=1: see ExecWithoutPreemption and Start.
 func Run(ctx context.Context, opts Options) error {
-	if os.Getenv(workerVar) != "" {
-		panic("internal error: main does not begin with BeWorker")
+	if !mayStartWorkers {
+		return errors.New("internal error: main does not begin with BeWorker")
 	}
 	if err := Harden(); err != nil {
 		return err

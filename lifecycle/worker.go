@@ -62,10 +62,15 @@ type workerStatus struct {
 // verbStop is between keeper and worker only.
 const verbStop = "stop"
 
+// mayStartWorkers is set by BeWorker. A program without it would start itself
+// again as a worker, do what it does, and so on without end.
+var mayStartWorkers bool
+
 // BeWorker turns this process into a worker if a keeper started it as one, and
 // does not return then. It comes first in main: until it has run, the process
 // can be read by its user.
 func BeWorker() {
+	mayStartWorkers = true
 	name := os.Getenv(workerVar)
 	if name == "" {
 		return
