@@ -223,15 +223,12 @@ func (c *control) close() error {
 	return err
 }
 
-// drain waits for the last answers to go out, and says whether they did. After
-// that there are no others.
-func (c *control) drain(timeout time.Duration) bool {
+// drain waits for the last answers to go out. After that there are no others.
+func (c *control) drain(timeout time.Duration) {
 	idle := make(chan struct{})
 	go func() { c.answering.Lock(); close(idle) }()
 	select {
 	case <-idle:
-		return true
 	case <-time.After(timeout):
-		return false
 	}
 }

@@ -172,7 +172,7 @@ func (d *daemon) start() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			d.memory.Close()
+			d.memory.Destroy()
 		}
 	}()
 	if d.mount, err = newMount(dir, path, options); err != nil {
@@ -264,9 +264,9 @@ func (d *daemon) stop() error {
 	}
 	d.err = errors.Join(serving, err, d.control.close())
 	close(d.ended)
-	if d.control.drain(time.Second) && !d.busy {
-		d.memory.Close()
-	} // else threads still answer: what they use goes with the process
+	d.control.drain(time.Second)
+	// The memory stays mapped for whoever still looks at it; without its keys
+	// it is noise, and it goes with the process.
 	return d.err
 }
 

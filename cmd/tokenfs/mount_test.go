@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -208,8 +209,19 @@ func TestMountedOver(t *testing.T) {
 		a.must("mount -t tmpfs none " + m)
 		a.tokenfs(exitNotMounted, "a tmpfs filesystem is mounted", "status")
 		a.tokenfs(exitMountpoint, "a tmpfs filesystem is mounted", "mount")
+		conn, err := net.Dial("unix", m+".sock")
+		if err != nil {
+			a.Fatal(err)
+		}
+		defer conn.Close()
+		conn.Write([]byte(`{"v":1,"verb":"status"}` + "\n"))
+		if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(answer, "another filesystem is mounted over this one") {
+			a.Errorf("status when covered: %s, %v", answer, err)
+		}
 		a.must("umount " + m)
-		a.tokenfs(exitOK, "uncovered", "status")
+		if p := a.protection("uncovered"); !p.Active {
+			a.Errorf("protection: %+v", p)
+		}
 		a.tokenfs(exitOK, "unmounted", "unmount")
 		d.wantExit(0, "asked to unmount")
 		a.nothingLeft(d.Process.Pid)
@@ -324,8 +336,16 @@ func TestKeysGoFirst(t *testing.T) {
 	})
 }
 
+// Whoever comes first mounts; nobody takes away what another one has mounted
+// in place of the dead mount that all of them found.
 func TestManyMountAtOnce(t *testing.T) {
 	eachAccount(t, func(a *account) {
+		a.tokenfs(exitOK, "mounted on", "mount")
+		dead := a.status().Mount.PID
+		if err := unix.Kill(dead, unix.SIGKILL); err != nil {
+			a.Fatal(err)
+		}
+		a.eventually("daemon dies", func() bool { return ended(dead) })
 		var all sync.WaitGroup
 		for range 24 {
 			all.Go(func() {
