@@ -98,6 +98,7 @@ func (a *Arena) Seal(key Key, p Place, plaintext []byte, s *Sealed) (ok bool) {
 	ct := a.keys.state(key).seal(a.scratch[:0], s.Nonce[:], plaintext, a.bind(p))
 	copy(a.cell(s.Cell), ct[:len(plaintext)])
 	copy(s.Tag[:], ct[len(plaintext):])
+	Point("sealed")
 	return true
 }
 
@@ -174,6 +175,7 @@ func (a *Arena) reset() {
 	a.used.reset()
 	a.used.set(0)
 	a.r.punch(0, a.layout.size)
+	Point("wipe: arena empty")
 }
 
 // noncePool draws random nonces many at a time. Those lost in a crash are lost:

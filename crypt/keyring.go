@@ -155,16 +155,19 @@ func (k *Keyring) high() int         { return int(atomic.LoadUint64(k.r.word(hig
 func (k *Keyring) setHigh(n int)     { atomic.StoreUint64(k.r.word(highWord), uint64(n)) }
 func (k *Keyring) setState(s uint64) { atomic.StoreUint64(k.r.word(stateWord), s) }
 func (k *Keyring) wiping() bool      { return atomic.LoadUint64(k.r.word(stateWord)) != stateLive }
-func (k *Keyring) live()             { k.setState(stateLive) }
+func (k *Keyring) live()             { k.setState(stateLive); Point("wipe: live") }
 
 // destroy zeroes everything, the state word saying so first and last.
 func (k *Keyring) destroy() {
 	k.setState(stateWiping)
+	Point("wipe: said")
 	clear(k.r.mem[sessionOff:keysOff])
+	Point("wipe: session key gone")
 	clear(k.r.mem[keysOff : keysOff+min(k.high(), k.n)*keySize])
 	clear(k.cached[:])
 	k.used.reset()
 	k.used.set(0)
+	Point("wipe: keys gone")
 }
 
 // fresh draws the keys of a new session. The region holds none.
@@ -174,6 +177,7 @@ func (k *Keyring) fresh() {
 	getrandom(skey)
 	k.session.setKey(skey)
 	k.setHigh(1)
+	Point("wipe: session key drawn")
 }
 
 // resume sets the cipher states up again from the keys of a live region.

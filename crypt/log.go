@@ -78,6 +78,7 @@ func (l *Log) reset() {
 	l.keys.freshLogKey(0)
 	l.keys.eraseLogKey(1)
 	l.publish()
+	Point("wipe: log empty")
 }
 
 // publish seals the superblock of the current generation and makes it count.
@@ -90,6 +91,7 @@ func (l *Log) publish() {
 	at := l.r.mem[superOff+l.half()*superStride:]
 	copy(at, nonce[:])
 	l.keys.session.seal(at[NonceSize:NonceSize:superStride], nonce[:], plain[:], l.bind(l.gen, 0))
+	Point("superblock sealed")
 	atomic.StoreUint64(l.r.word(superGen), l.gen)
 }
 
@@ -143,6 +145,7 @@ func (l *Log) Append(record []byte) error {
 	commit, word, err := l.put(record)
 	if err == nil {
 		atomic.StoreUint64(commit, word)
+		Point("checkpoint: record committed")
 	}
 	return err
 }
@@ -161,6 +164,7 @@ func (l *Log) put(record []byte) (commit *uint64, word uint64, err error) {
 	l.end += frameSize(len(record))
 	l.seq++
 	l.seals++
+	Point("record sealed")
 	return commit, word, nil
 }
 
@@ -172,6 +176,7 @@ func (l *Log) Compact(write func(emit func(record []byte) error) error) error {
 	l.seq, l.end, l.seals = 0, 0, 0
 	l.wipeHalf(l.half(), l.layout.logSize)
 	l.keys.freshLogKey(l.half())
+	Point("checkpoint: begun")
 	if err := write(l.Append); err != nil {
 		l.gen, l.seq, l.end, l.seals = old.gen, old.seq, old.end, old.seals
 		l.wipeHalf(1-l.half(), l.layout.logSize)
@@ -179,9 +184,13 @@ func (l *Log) Compact(write func(emit func(record []byte) error) error) error {
 		return err
 	}
 	l.base = l.end
+	Point("checkpoint: written")
 	l.publish()
+	Point("checkpoint: switched")
 	l.keys.eraseLogKey(1 - l.half())
+	Point("checkpoint: old key gone")
 	l.wipeHalf(1-l.half(), old.end)
+	Point("checkpoint: old half gone")
 	return nil
 }
 

@@ -159,14 +159,19 @@ func (t *tx) commit() {
 		t.buf = appendInode(t.buf, n)
 		t.stage()
 	}
+	crypt.Point("changed")
 	t.seal()
+	crypt.Point("staged")
 	t.s.mem.Log.Commit(&t.group)
+	crypt.Point("committed")
 	for _, c := range t.cells {
 		t.s.mem.Arena.Free(c)
 	}
+	crypt.Point("cells freed")
 	for _, k := range t.keys {
 		t.s.mem.Keys.Erase(k)
 	}
+	crypt.Point("keys erased")
 	t.reset()
 }
 

@@ -18,6 +18,7 @@ var errRecord = errors.New("a record of the log makes no sense")
 // refers to; all others are erased.
 func (s *Server) load() error {
 	s.clearIndex()
+	crypt.Point("replay: begun")
 	cut, err := s.mem.Log.Replay(s.apply)
 	switch {
 	case errors.Is(err, crypt.ErrDamaged):
@@ -85,7 +86,9 @@ func (s *Server) claim() error {
 		return fmt.Errorf("%w: no root", errRecord)
 	}
 	s.mem.Keys.Sweep()
+	crypt.Point("replay: keys swept")
 	s.mem.Arena.Sweep()
+	crypt.Point("replay: cells swept")
 	return nil
 }
 

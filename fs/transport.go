@@ -143,9 +143,12 @@ func (s *Server) handle(r *request) {
 		leaked = append([][]byte{append([]byte(nil), r.req...)}, leaked[:min(len(leaked), 100)]...)
 	}
 	r.reply, r.looked, r.done = nil, 0, 0
+	crypt.Point("read")
 	errno, answer := s.dispatch(r)
 	if answer {
+		crypt.Point("before the answer")
 		s.answer(r, errno)
+		crypt.Point("answered")
 	}
 	r.finish()
 }
@@ -172,6 +175,7 @@ func (s *Server) answer(r *request, errno unix.Errno) {
 func (r *request) finish() {
 	n := min(int(*r.length()), slotRequest)
 	atomic.StoreUint32(r.length(), 0)
+	crypt.Point("slot given back")
 	clear(r.mem[:max(n, pageSize+r.long)])
 	r.long = 0
 }

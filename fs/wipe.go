@@ -49,6 +49,7 @@ func (s *Server) wipe() error {
 	s.mem.Fresh()
 	old := s.inodes
 	s.begin()
+	crypt.Point("wipe: tree begun")
 	s.readOnly = ""
 	s.wipes++
 	for name := range old[rootIno].dir.names {
@@ -157,6 +158,8 @@ func (s *Server) erase(p *inode, e *dirent) (files int) {
 	s.take(p, e)
 	p.changed(t)
 	s.unlinked(n, t)
+	crypt.During(opUnlink)
 	s.tx.commit()
+	crypt.Point("wipe: file erased")
 	return files
 }

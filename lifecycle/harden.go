@@ -82,7 +82,7 @@ func daemonEnv() []string {
 			env = append(env, name+"="+v)
 		}
 	}
-	return env
+	return append(env, testEnv()...)
 }
 
 // self makes a command that runs this program again, apart from the caller's

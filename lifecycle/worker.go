@@ -91,6 +91,9 @@ func work(name string) error {
 	if err := checkUnwatched(); err != nil {
 		return err
 	}
+	if err := obeyTest(); err != nil {
+		return err
+	}
 	conn, err := connectTo(name, os.Getppid())
 	if err != nil {
 		return err

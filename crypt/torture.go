@@ -1,0 +1,76 @@
+//go:build tokenfs_torture
+
+package crypt
+
+import (
+	"hash/fnv"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The orders of a test to the processes of a test build: words of a file that
+// both map.
+const (
+	orderPoint  = 0  // hash of the point to die at, 0: none
+	orderKind   = 4  // and of the kind of request during which, 0: any
+	orderCount  = 8  // and how many more times it is to be passed before that
+	orderDeaths = 12 // how many there were
+	orderTwice  = 16 // serve what was served already
+	OrdersSize  = 4096
+)
+
+var (
+	orders []byte
+	during atomic.Uint32
+)
+
+// Obey has this process, which must be a worker, do what the file says.
+func Obey(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	orders, err = unix.Mmap(int(f.Fd()), 0, OrdersSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return err
+}
+
+func order(at int) *uint32 { return (*uint32)(unsafe.Pointer(&orders[at])) }
+
+// During names the kind of request that the points that follow belong to.
+func During(kind uint32) { during.Store(kind) }
+
+// Point is a place to die at.
+func Point(name string) {
+	if orders == nil {
+		return
+	}
+	wanted := atomic.LoadUint32(order(orderPoint))
+	if wanted == 0 || wanted != PointHash(name) {
+		return
+	}
+	if kind := atomic.LoadUint32(order(orderKind)); kind != 0 && kind != during.Load() {
+		return
+	}
+	if int32(atomic.AddUint32(order(orderCount), ^uint32(0))) >= 0 {
+		return
+	}
+	if atomic.CompareAndSwapUint32(order(orderPoint), wanted, 0) {
+		atomic.AddUint32(order(orderDeaths), 1)
+		unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	}
+}
+
+// PointHash is how the file names a point.
+func PointHash(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return h.Sum32()
+}
+
+// ServesTwice says whether to forget which requests were served.
+func ServesTwice() bool { return orders != nil && atomic.LoadUint32(order(orderTwice)) != 0 }
