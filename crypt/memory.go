@@ -125,19 +125,35 @@ func (m *Memory) lock(cfg MemoryConfig) {
 // FDs are the descriptors that carry a Memory to another process.
 type FDs struct {
 	Keys, Arena, Slots int
-	Secret             bool // Keys is a memfd_secret
+	Secret             bool   // Keys is a memfd_secret
+	Why                string // it is not
 }
 
 // FDs lends m's descriptors; they stay m's.
 func (m *Memory) FDs() FDs {
-	return FDs{Keys: m.Keys.r.fd, Arena: m.Arena.r.fd, Slots: m.slots.fd, Secret: m.Keys.r.secret}
+	return FDs{Keys: m.Keys.r.fd, Arena: m.Arena.r.fd, Slots: m.slots.fd, Secret: m.Keys.r.secret, Why: m.why}
 }
 
-// AttachMemory maps a Memory that another process made with the same cfg, and
-// owns fds from then on. The caller replays the log and claims what it finds
+// AttachMemory maps a Memory whose process has ended, made with the same cfg.
+// It owns fds from then on. The caller replays the log and claims what it finds
 // in use before anything else.
 func AttachMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
-	m := &Memory{}
+	m, err := MapMemory(cfg, fds)
+	if err != nil {
+		return nil, err
+	}
+	if m.Keys.wiping() {
+		Quietly(m.Fresh)
+	} else {
+		Quietly(m.Keys.resume)
+	}
+	return m, nil
+}
+
+// MapMemory maps a Memory that another process uses. The only thing to be done
+// with it while that lives is Destroy.
+func MapMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
+	m := &Memory{why: fds.Why}
 	layout := layoutFor(cfg)
 	keys, err := mapRegion("key", fds.Keys, fds.Secret)
 	if err != nil {
@@ -158,14 +174,9 @@ func AttachMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
 	m.Log = newLog(arena, layout, m.Keys)
 	if int64(len(keys.mem)) != keyringSize(cfg.Keys) || int64(len(arena.mem)) != layout.size || len(m.slots.mem) != cfg.Slots {
 		m.close()
-		return nil, fmt.Errorf("attaching memory of another process: sizes differ from this version's")
+		return nil, fmt.Errorf("taking over memory of another process: sizes differ from this version's")
 	}
 	m.lock(cfg)
-	if m.Keys.wiping() {
-		Quietly(m.Fresh)
-	} else {
-		Quietly(m.Keys.resume)
-	}
 	return m, nil
 }
 

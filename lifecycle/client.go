@@ -282,3 +282,34 @@ func removeSocket(mountpoint string) error {
 	c := &control{parent: parent, name: filepath.Base(path)}
 	return c.removeStale(path)
 }
+
+// Upgrade has the daemon replace itself by the program that is now at the path
+// it was started from, and returns when that serves.
+func Upgrade(mountpoint string) (Status, error) {
+	before, err := Query(mountpoint)
+	if err != nil {
+		return Status{}, err
+	}
+	c, err := dial(mountpoint)
+	if err != nil {
+		return Status{}, err
+	}
+	defer c.close()
+	if _, err := c.ask(request{Verb: verbUpgrade}, wipeTimeout); err != nil {
+		return Status{}, err
+	}
+	var after Status
+	for deadline := time.Now().Add(wipeTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		after, err = Query(mountpoint)
+		switch {
+		case err == nil && after.Mount.Upgrades > before.Mount.Upgrades && after.Worker.PID != 0:
+			return after, nil
+		case err == nil && after.Mount.PID != before.Mount.PID, KindOf(err) == NotMounted:
+			return after, faultf(Failed, "%s: the new version did not come up, and everything was wiped: tokenfs mount, and sign in again", mountpoint)
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("%s: the old version goes on: tokenfs status says why", mountpoint)
+	}
+	return after, err
+}

@@ -59,6 +59,9 @@ type daemon struct {
 	worker  *supervisor
 	control *control
 
+	program  program
+	upgrades int
+
 	served chan error // the filesystem is over
 	end    chan struct{}
 	ending sync.Once
@@ -75,6 +78,14 @@ type daemon struct {
 // It must be the only one in its process, and the process must have been
 // started with GODEBUG=asyncpreemptoff=1: see ExecWithoutPreemption and Start.
 func Run(ctx context.Context, opts Options) error {
+	if Upgraded() {
+		return errUpgraded
+	}
+	return serveInThisProcess(ctx, opts, (*daemon).start)
+}
+
+// serveInThisProcess is what Run and Resume have in common.
+func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon) error) error {
 	if !mayStartWorkers {
 		return errors.New("internal error: main does not begin with BeWorker")
 	}
@@ -106,7 +117,7 @@ func Run(ctx context.Context, opts Options) error {
 		ended:   make(chan struct{}),
 	}
 	defer d.journal.flush()
-	if err := d.start(); err != nil {
+	if err := begin(d); err != nil {
 		return err
 	}
 	if err := d.tellReady(); err != nil {
@@ -128,6 +139,9 @@ func Run(ctx context.Context, opts Options) error {
 
 // start leaves nothing behind if it fails.
 func (d *daemon) start() (err error) {
+	if d.program, err = thisProgram(); err != nil {
+		return err
+	}
 	options, err := parseMountOptions(d.opts.MountOptions, os.Geteuid() == 0)
 	if err != nil {
 		return err
@@ -186,7 +200,7 @@ func (d *daemon) start() (err error) {
 		GID:     os.Getegid(),
 		NoAtime: options.flags&unix.MS_NOATIME != 0,
 	}, d.journal.logf)
-	go d.worker.run()
+	d.serve()
 	if d.worker.awaitWorker(startTimeout) == nil {
 		err := errors.New("no worker came up")
 		select {
@@ -196,10 +210,15 @@ func (d *daemon) start() (err error) {
 		}
 		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
 	}
-	d.served = d.worker.over
-	go d.control.serve(d.handle, d.journal.logf)
 	d.warn()
 	return nil
+}
+
+// serve starts the worker, and answers on the control socket.
+func (d *daemon) serve() {
+	d.served = d.worker.over
+	go d.worker.run()
+	go d.control.serve(d.handle, d.journal.logf)
 }
 
 // makeRoom clears dead mounts and gives way to a live one. One that is just
@@ -287,6 +306,12 @@ func (d *daemon) handle(r request) (answer reply) {
 		for _, p := range r.Paths {
 			d.wipePath(p, &answer)
 		}
+	case verbUpgrade:
+		goOn, err := d.upgrade()
+		if err != nil {
+			return failure(err)
+		}
+		go goOn()
 	case verbUnmount:
 		d.ending.Do(func() { close(d.end) })
 		<-d.ended

@@ -78,7 +78,7 @@ func sendState(conn *net.UnixConn, v any, fds ...int) error {
 
 // receiveState fills v and returns want descriptors.
 func receiveState(conn *net.UnixConn, v any, want int) ([]int, error) {
-	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*max(want, 1)))
+	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*(want+1)))
 	conn.SetReadDeadline(time.Now().Add(handoverTimeout))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 //	{"v":1,"verb":"wipe"}
 //	{"v":1,"verb":"wipe","paths":["bXNhbC9jYWNoZQ=="]}
 //	{"v":1,"verb":"unmount"}
+//	{"v":1,"verb":"upgrade"}
 //
 // Paths are relative to the mount and in base64, because a file name is bytes
 // and JSON is text.
@@ -34,6 +35,7 @@ const (
 	verbStatus  = "status"
 	verbWipe    = "wipe"
 	verbUnmount = "unmount"
+	verbUpgrade = "upgrade"
 )
 
 type request struct {
@@ -83,7 +85,7 @@ func parseRequest(line []byte) (request, error) {
 	}
 	switch r.Verb {
 	case verbWipe:
-	case verbStatus, verbUnmount:
+	case verbStatus, verbUnmount, verbUpgrade:
 		if r.Paths != nil {
 			return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
 		}

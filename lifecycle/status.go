@@ -38,6 +38,7 @@ type MountStatus struct {
 	PID        int       `json:"pid"`
 	Version    string    `json:"version"`
 	Options    []string  `json:"options"` // given with -o
+	Upgrades   int       `json:"upgrades"`
 }
 
 // WorkerStatus is about the process that serves.
@@ -65,14 +66,13 @@ func (d *daemon) status() Status {
 	if err != nil {
 		d.journal.logf("status: %v", err)
 	}
-	w.Memory.SecretmemWhy = d.memory.Status().SecretmemWhy // only who made it knows
 	options := d.opts.MountOptions
 	if options == nil {
 		options = []string{}
 	}
 	return Status{
 		FormatVersion: StatusVersion,
-		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options},
+		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades},
 		Content:       w.Content,
 		Worker:        WorkerStatus{pid, restarts},
 		AEAD:          "AES-256-GCM",

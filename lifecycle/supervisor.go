@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -46,6 +47,7 @@ type supervisor struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // current, wiping or ending
 	current  *child     // nil while there is none that is ready
+	pids     []int      // the worker's, also while it is not ready
 	restarts int
 	wiping   bool // wanted as soon as no worker runs
 	ending   bool // start no more workers
@@ -54,7 +56,7 @@ type supervisor struct {
 
 func newSupervisor(memory *crypt.Memory, fuse int, state workerState, logf func(string, ...any)) *supervisor {
 	s := &supervisor{memory: memory, fuse: fuse, state: state, logf: logf, over: make(chan error, 1)}
-	s.state.Secret = memory.FDs().Secret
+	s.state.Secret, s.state.Why = memory.FDs().Secret, memory.FDs().Why
 	s.changed = sync.NewCond(&s.mu)
 	return s
 }
@@ -124,6 +126,7 @@ func (s *supervisor) between(unmounted bool) (again bool) {
 // A child is a worker as its keeper sees it.
 type child struct {
 	pid     int
+	waits   *handover
 	conn    io.ReadWriteCloser
 	died    chan struct{} // it is a zombie: its pid is still its own
 	ready   chan struct{}
@@ -133,37 +136,14 @@ type child struct {
 
 // launch starts a worker and returns when it serves.
 func (s *supervisor) launch() (*child, error) {
-	h, err := newHandover()
+	c, err := s.spawn(workerRole, syscall.SIGKILL)
 	if err != nil {
 		return nil, err
 	}
-	defer h.close()
-	said, tell, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("start a worker: %w", err)
-	}
-	defer tell.Close()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		said.Close()
-		return nil, fmt.Errorf("start a worker: %w", err)
-	}
-	defer null.Close()
-	pid, err := syscall.ForkExec(selfExe, []string{"tokenfs-worker"}, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   append(daemonEnv(), workerVar+"="+h.name()),
-		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
-	})
-	if err != nil {
-		said.Close()
-		return nil, fmt.Errorf("start a worker: %w", err)
-	}
-	c := &child{pid: pid, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf}
-	go c.await()
-	go c.relay(said)
-	go func() { <-c.died; h.close() }() // it will not come any more
-	if err := s.handTo(c, h); err != nil {
+	s.mu.Lock()
+	s.pids = []int{c.pid}
+	s.mu.Unlock()
+	if err := s.handTo(c); err != nil {
 		c.kill()
 		<-c.died
 		if end := c.reap(); end != nil {
@@ -174,12 +154,59 @@ func (s *supervisor) launch() (*child, error) {
 	return c, nil
 }
 
-func (s *supervisor) handTo(c *child, h *handover) error {
-	conn, err := h.accept(c.pid)
+// spawn starts this program in a role. With whenAlone it gets that signal when
+// the calling thread ends.
+func (s *supervisor) spawn(role string, whenAlone syscall.Signal) (*child, error) {
+	h, err := newHandover()
+	if err != nil {
+		return nil, err
+	}
+	said, tell, err := os.Pipe()
+	if err != nil {
+		h.close()
+		return nil, fmt.Errorf("start a %s: %w", role, err)
+	}
+	defer tell.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		h.close()
+		said.Close()
+		return nil, fmt.Errorf("start a %s: %w", role, err)
+	}
+	defer null.Close()
+	pid, err := syscall.ForkExec(selfExe, []string{role}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   append(daemonEnv(), fmt.Sprintf("%s=%s %s", workerVar, h.name(), role)),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: whenAlone},
+	})
+	if err != nil {
+		h.close()
+		said.Close()
+		return nil, fmt.Errorf("start a %s: %w", role, err)
+	}
+	c := &child{pid: pid, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf}
+	go c.await()
+	go c.relay(said)
+	go func() { <-c.died; h.close() }() // it will not come any more
+	return c, nil
+}
+
+// connect waits for the process to come for what it is to have.
+func (c *child) connect() (*net.UnixConn, error) {
+	defer c.waits.close()
+	conn, err := c.waits.accept(c.pid)
+	if err == nil {
+		c.conn = conn
+	}
+	return conn, err
+}
+
+func (s *supervisor) handTo(c *child) error {
+	conn, err := c.connect()
 	if err != nil {
 		return err
 	}
-	c.conn = conn
 	m := s.memory.FDs()
 	if err := sendState(conn, s.state, s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
 		return fmt.Errorf("hand the filesystem over: %w", err)

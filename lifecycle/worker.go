@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -18,18 +19,20 @@ import (
 // The worker is the process that serves what comes from clients. All its state
 // is the keeper's: it can be killed at any moment, and another one goes on.
 
-// workerVar holds the name of the keeper's handover. Only a keeper sets it.
+// workerVar holds the name of the keeper's handover and the role. Only a keeper
+// sets it.
 const workerVar = "_TOKENFS_WORKER"
 
 // workerState is what a worker is told before anything else; with it come
 // workerFDs descriptors: /dev/fuse, key region, arena, request slots.
 type workerState struct {
-	Size    int64 `json:"size"`
-	Inodes  int   `json:"inodes"`
-	UID     int   `json:"uid"`
-	GID     int   `json:"gid"`
-	NoAtime bool  `json:"noatime"`
-	Secret  bool  `json:"secret"`
+	Size    int64  `json:"size"`
+	Inodes  int    `json:"inodes"`
+	UID     int    `json:"uid"`
+	GID     int    `json:"gid"`
+	NoAtime bool   `json:"noatime"`
+	Secret  bool   `json:"secret"`
+	Why     string `json:"why"` // no secret
 }
 
 const workerFDs = 4
@@ -77,8 +80,12 @@ func BeWorker() {
 	}
 	err := Harden()
 	if err == nil {
-		NameProcess("tokenfs-worker")
-		err = work(name)
+		err = checkUnwatched()
+	}
+	if err == nil {
+		name, role, _ := strings.Cut(name, " ")
+		NameProcess(role)
+		err = roles[role](name)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -87,10 +94,15 @@ func BeWorker() {
 	os.Exit(0)
 }
 
+// roles are what a keeper starts this program as; the name is its handover's.
+var roles = map[string]func(name string) error{workerRole: work, holderRole: beHolder}
+
+const (
+	workerRole = "tokenfs-worker"
+	holderRole = "tokenfs-holder"
+)
+
 func work(name string) error {
-	if err := checkUnwatched(); err != nil {
-		return err
-	}
 	if err := obeyTest(); err != nil {
 		return err
 	}
@@ -105,7 +117,7 @@ func work(name string) error {
 	}
 	w := &workerProcess{conn: conn}
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
-		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret})
+		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 var verbs = map[string]func(args []string) error{
 	"mount":   mount,
 	"unmount": unmount,
+	"upgrade": upgrade,
 	"status":  status,
 	"wipe":    wipe,
 	"version": version,
@@ -24,6 +25,9 @@ var verbs = map[string]func(args []string) error{
 func main() {
 	lifecycle.BeWorker()
 	lifecycle.NameProcess("tokenfs")
+	if lifecycle.Upgraded() {
+		os.Exit(int(report(resume())))
+	}
 	os.Exit(int(run(os.Args[1:])))
 }
 

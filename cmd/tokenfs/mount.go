@@ -106,11 +106,16 @@ func serve(s settings) error {
 	return err
 }
 
+// resume is the daemon after an upgrade, which knows all settings already.
+func resume() error {
+	return lifecycle.Resume(context.Background(), lifecycle.Options{Version: buildVersion().Version, Logf: logger()})
+}
+
 // logger goes to standard error, which a daemon in the background has only
 // until it is ready, and then to syslog where there is one.
 func logger() func(format string, args ...any) {
 	var system *syslog.Writer
-	if lifecycle.Background() {
+	if lifecycle.Background() || lifecycle.Upgraded() {
 		system, _ = syslog.New(syslog.LOG_USER|syslog.LOG_NOTICE, "tokenfs")
 	}
 	return func(format string, args ...any) {

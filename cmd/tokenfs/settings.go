@@ -31,7 +31,7 @@ type settings struct {
 // that may be 1 MiB; every inode that is a file needs a slot for its key.
 const (
 	minSize, maxSize     = 1 << 20, 16 << 30
-	minInodes, maxInodes = 16, 64 << 10
+	minInodes, maxInodes = 16, 1 << 20
 )
 
 // keys of settings: in files as they are, in the environment in capitals with

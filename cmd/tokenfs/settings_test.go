@@ -112,7 +112,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	}
 	t.Setenv("TOKENFS_INODES", "3")
 	_, err = loadSettings()
-	wantUsage(t, err, "TOKENFS_INODES", "between 16 and 65536")
+	wantUsage(t, err, "TOKENFS_INODES", "between 16 and 1048576")
 }
 
 func TestSettingsReachTheDaemon(t *testing.T) {

@@ -5,6 +5,7 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs unmount
        tokenfs status [--json]
        tokenfs wipe [PATH ...]
+       tokenfs upgrade
        tokenfs version [--json]
        tokenfs help [COMMAND | settings | exit-codes]
 
@@ -15,6 +16,7 @@ in memory. Nothing of them reaches a disk, and wiping them destroys the key.
   unmount   destroy the keys, then unmount, also while files are in use
   status    show what is held, and what protects it on this machine
   wipe      destroy everything, or the files and trees named
+  upgrade   go on with the program that is installed now, mount and files as they are
   version   show the version
 
 The mountpoint is $XDG_RUNTIME_DIR/tokenfs, or /run/user/UID/tokenfs where that
@@ -88,6 +90,20 @@ example:
     wiped 1 file
 `
 
+const upgradeUsage = `usage: tokenfs upgrade [--mountpoint DIR]
+
+Replaces the daemon by the program that is now at the path it was started from.
+Nothing is unmounted: files stay open, locks held, and programs that use them
+wait a moment. A program that cannot take the filesystem over as it is in memory
+is refused, and then nothing has changed; so is one that others than root can
+write to, where the running one was root's alone.
+
+example:
+    $ sudo install -m 0711 tokenfs /usr/local/bin/tokenfs
+    $ tokenfs upgrade
+    /run/user/1000/tokenfs is served by tokenfs v1.1.0 now
+`
+
 const versionUsage = `usage: tokenfs version [--json]
 
 example:
@@ -103,7 +119,7 @@ has a setting decides.
     or --mountpoint                                  in the environment
   --size         TOKENFS_SIZE          size          bytes, or with K, M or G after
                                                      them; 1M to 16G
-  --inodes       TOKENFS_INODES        inodes        16 to 65536
+  --inodes       TOKENFS_INODES        inodes        16 to 1048576
   --secretmem    TOKENFS_SECRETMEM     secretmem     auto, on or off
   -o             TOKENFS_OPTIONS       options       mount options with commas
 
@@ -120,6 +136,7 @@ var topics = map[string]string{
 	"unmount":    unmountUsage,
 	"status":     statusUsage,
 	"wipe":       wipeUsage,
+	"upgrade":    upgradeUsage,
 	"version":    versionUsage,
 	"settings":   settingsUsage,
 	"exit-codes": "exit codes:\n" + exitCodeTable(),

@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+
+	"tokenfs/lifecycle"
 )
 
 // releaseVersion is set by the linker: -ldflags "-X main.releaseVersion=v1.2.3".
@@ -18,6 +20,8 @@ type build struct {
 	Modified      bool   `json:"modified"` // built with changes that are in no revision
 	Go            string `json:"go"`
 	Platform      string `json:"platform"`
+	// Formats are what this version can take over in an upgrade.
+	Formats lifecycle.Formats `json:"formats"`
 }
 
 func version(args []string) error {
@@ -35,7 +39,8 @@ func version(args []string) error {
 }
 
 func buildVersion() build {
-	b := build{FormatVersion: 1, Version: releaseVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{FormatVersion: 1, Version: releaseVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Formats: lifecycle.ReadableFormats()}
 	info, ok := debug.ReadBuildInfo()
 	if ok {
 		for _, s := range info.Settings {

@@ -1,0 +1,24 @@
+package main
+
+import "tokenfs/lifecycle"
+
+func upgrade(args []string) error {
+	flags, named := newFlags("upgrade")
+	if err := parseFlags(flags, args, 0); err != nil {
+		return err
+	}
+	s, err := loadSettings()
+	if err != nil {
+		return err
+	}
+	path, err := where(flags, *named, s)
+	if err != nil {
+		return err
+	}
+	after, err := lifecycle.Upgrade(path)
+	if err != nil {
+		return err
+	}
+	printf("%s is served by tokenfs %s now\n", path, after.Mount.Version)
+	return nil
+}

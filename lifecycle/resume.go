@@ -1,0 +1,82 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
+	"tokenfs/fs"
+)
+
+// Resume goes on where the keeper was whose place this process took. Of opts
+// it uses Version and Logf.
+func Resume(ctx context.Context, opts Options) error {
+	return serveInThisProcess(ctx, opts, (*daemon).resume)
+}
+
+func (d *daemon) resume() error {
+	if err := checkUnwatched(); err != nil {
+		return err
+	}
+	name, pid, ok := upgradedFrom()
+	if !ok {
+		return fmt.Errorf("internal error: %s makes no sense", upgradeVar)
+	}
+	os.Unsetenv(upgradeVar)
+	conn, err := connectTo(name, pid)
+	if err != nil {
+		return fmt.Errorf("go on after an upgrade: %w", err)
+	}
+	defer conn.Close()
+	var st upgradeState
+	fds, err := receiveState(conn, &st, upgradeFDs)
+	if err != nil {
+		return fmt.Errorf("go on after an upgrade: %w", err)
+	}
+	if err := sendState(conn, "thanks"); err != nil {
+		d.journal.logf("after an upgrade: %v", err)
+	}
+	// The old worker must be gone before another one starts.
+	for _, old := range st.Old {
+		unix.Kill(old, unix.SIGKILL)
+		for {
+			if _, err := unix.Wait4(old, nil, 0, nil); err != unix.EINTR {
+				break
+			}
+		}
+	}
+	return d.adopt(st, fds)
+}
+
+// adopt makes the daemon anew around what was handed over.
+func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
+	d.opts.Mountpoint, d.opts.MountOptions = st.Path, st.Options
+	d.opts.Size, d.opts.Inodes = st.Worker.Size, st.Worker.Inodes
+	d.since, d.program, d.upgrades = st.Since, st.Program, st.Upgrades
+	d.journal.recent = append(st.Messages, d.journal.recent...)
+	d.mount = &mount{path: st.Path, fd: fds[0], entry: st.Entry, beneath: os.NewFile(uintptr(fds[6]), st.Path)}
+	d.memory, err = crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
+		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
+	if err != nil {
+		return fmt.Errorf("go on after an upgrade: %w", err)
+	}
+	socket := os.NewFile(uintptr(fds[4]), "control socket")
+	defer socket.Close()
+	l, err := net.FileListener(socket)
+	if err != nil {
+		return fmt.Errorf("go on after an upgrade: control socket: %w", err)
+	}
+	d.control = &control{listener: l.(*net.UnixListener), parent: os.NewFile(uintptr(fds[5]), filepath.Dir(st.Path)),
+		name: filepath.Base(socketPath(st.Path)), inode: st.Socket}
+	d.control.listener.SetUnlinkOnClose(false)
+	d.worker = newSupervisor(d.memory, d.mount.fd, st.Worker, d.journal.logf)
+	d.worker.restarts = st.Restarts + 1
+	d.serve()
+	d.journal.logf("upgraded to %s", d.opts.Version)
+	return nil
+}
