@@ -98,11 +98,11 @@ func TestDeadMount(t *testing.T) {
 	eachAccount(t, func(a *account) {
 		m := a.mountpoint()
 		kill := func() {
-			pid := a.status().Mount.PID
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			st := a.status()
+			if err := unix.Kill(st.Mount.PID, unix.SIGKILL); err != nil {
 				a.Fatal(err)
 			}
-			a.eventually("daemon dies", func() bool { return ended(pid) })
+			a.eventually("keeper and worker die", func() bool { return ended(st.Mount.PID) && ended(st.Worker.PID) })
 			a.fails("not connected", "ls "+m)
 			a.tokenfs(exitDead, "nobody answers", "status")
 			a.tokenfs(exitDead, "nobody answers", "wipe")
