@@ -25,8 +25,8 @@ bin/demo:
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
 	@status=0; \
-	$(GO) test -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -v -timeout 20m $(MEASURED) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -timeout 20m $(MEASURED) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
 
 .PHONY: check
@@ -40,8 +40,8 @@ packages: ## what the tests need from Debian or Ubuntu
 
 .PHONY: test-long
 test-long: packages ## the long forms: a million random operations, 200 memory samples
-	$(GO) test -v -timeout 60m ./fs/conformance -model.ops 1000000
-	$(GO) test -v -timeout 60m ./integration/hygiene -samples 200
+	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
+	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

@@ -154,7 +154,7 @@ func expected(uid int, runtime bool, where string) []string {
 		want = append(want, "There is no XDG_RUNTIME_DIR")
 	}
 	if uid == 0 {
-		return append(want, "read: not found", "memory file tokenfs-arena")
+		return append(want, "read: not found", "the memory file arena")
 	}
 	return append(want, "REFUSED: open /proc/", "permission denied", "A refusal is not an answer")
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"tokenfs/integration/msal"
 )
@@ -141,15 +138,11 @@ func (d *demo) withApps() error {
 		return err
 	}
 
-	daemon, err := daemonPID(d.mountpoint() + ".sock")
-	if err != nil {
-		return err
-	}
 	s, err := tokensOf(apps)
 	if err != nil {
 		return err
 	}
-	if err := look(s, apps[0].PID(), daemon, cache); err != nil {
+	if err := d.look(s, apps[0].PID(), cache); err != nil {
 		return err
 	}
 
@@ -170,12 +163,9 @@ func (d *demo) withApps() error {
 		return errors.New("after a wipe an app still sees its users")
 	}
 	say("(The two that have been running keep what they had read into their own memory.)")
-	found, err := s.process("the daemon, once more", daemon)
-	if err != nil {
+	say("And once more:")
+	if err := s.daemon(d.mountpoint()); err != nil {
 		return err
-	}
-	if found {
-		return errFound
 	}
 
 	step("Unmount")
@@ -190,22 +180,14 @@ func (d *demo) withApps() error {
 }
 
 // look searches where tokens may be, and where they may not.
-func look(s *search, app, daemon int, cache string) error {
+func (d *demo) look(s *search, app int, cache string) error {
 	step("Look for the tokens")
 	say("%d tokens, %s; found means 16 bytes of one in a row.", s.tokens.Len(), size(int64(s.bytes)))
-	found, err := s.process(fmt.Sprintf("the app, process %d", app), app)
-	if err != nil {
-		return err
-	}
-	if !found {
+	if !s.process("the app", app) {
 		return errors.New("the tokens were not found even in the app's own memory, where they are: the search is no good")
 	}
-	found, err = s.process(fmt.Sprintf("the daemon, process %d", daemon), daemon)
-	if err != nil {
+	if err := s.daemon(d.mountpoint()); err != nil {
 		return err
-	}
-	if s.arena(daemon) || found {
-		return errFound
 	}
 	f, err := os.Open(cache)
 	if err != nil {
@@ -278,25 +260,6 @@ func tokensOf(apps []*msal.App) (*search, error) {
 		tokens = append(tokens, lines...)
 	}
 	return newSearch(tokens)
-}
-
-// daemonPID asks the kernel who listens on the control socket.
-func daemonPID(socket string) (int, error) {
-	c, err := net.Dial("unix", socket)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(err, cerr); err != nil {
-		return 0, err
-	}
-	return int(cred.Pid), nil
 }
 
 func (d *demo) quitApps() {

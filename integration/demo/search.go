@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -56,33 +58,81 @@ func report(place string, rep *scan.Report, err error) (found bool) {
 	return len(rep.Hits) > 0
 }
 
-// process searches a process that is stopped meanwhile.
-func (s *search) process(place string, pid int) (found bool, err error) {
-	if err := scan.Stop(pid); err != nil {
-		return false, err
+// daemonPIDs asks the kernel who listens on the control socket, and for the
+// children of that.
+func daemonPIDs(socket string) ([]int, error) {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, err
 	}
-	rep, serr := scan.Process(pid, &s.tokens)
-	if err := scan.Continue(pid); err != nil {
-		return false, err
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return nil, err
 	}
-	return report(place, rep, serr), nil
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(err, cerr); err != nil {
+		return nil, err
+	}
+	return scan.Family(int(cred.Pid))
 }
 
-// arena searches the memory files of the daemon.
-func (s *search) arena(pid int) (found bool) {
+// process searches a process.
+func (s *search) process(place string, pid int) (found bool) {
+	rep, err := scan.Process(pid, &s.tokens)
+	return report(fmt.Sprintf("%s, process %d", place, pid), rep, err)
+}
+
+// daemon searches the processes of the daemon and its memory files, all of
+// them as they are at one instant.
+func (s *search) daemon(mountpoint string) error {
+	pids, err := daemonPIDs(mountpoint + ".sock")
+	if err != nil {
+		return err
+	}
+	stopped := []int{}
+	defer func() {
+		for _, pid := range slices.Backward(stopped) {
+			scan.Continue(pid)
+		}
+	}()
+	for _, pid := range pids { // the keeper first, who watches over the others
+		stopped = append(stopped, pid)
+		if err := scan.Stop(pid); err != nil {
+			return err
+		}
+	}
+	found := false
+	for i, pid := range pids {
+		place := "the keeper"
+		if i > 0 {
+			place = "the worker"
+		}
+		found = s.process(place, pid) || found
+	}
+	if s.files(pids[0]) || found {
+		return errFound
+	}
+	return nil
+}
+
+// files searches the memory files of the daemon: sealed contents and, where
+// there is no memfd_secret, keys.
+func (s *search) files(pid int) (found bool) {
 	files, err := scan.Memfds(pid)
 	if err != nil {
 		return report("the arena", nil, err)
 	}
 	for _, m := range files {
-		name, _, _ := strings.Cut(strings.TrimPrefix(m.Name, "/memfd:"), " ")
+		name, _, _ := strings.Cut(strings.TrimPrefix(m.Name, "/memfd:tokenfs-"), " ")
 		f, err := os.Open(m.Path)
 		var rep *scan.Report
 		if err == nil {
 			rep, err = scan.File(f, &s.tokens)
 			f.Close()
 		}
-		found = report("memory file "+name, rep, err) || found
+		found = report("the memory file "+name, rep, err) || found
 	}
 	return found
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func measure(t *testing.T, s *subject, n int) *tally {
 	r, known := s.reveal(t)
 	l := startLoad(t, s.Dir, s.seed, 3, false)
 	l.advance(1000)
-	stop := bombard(s.pid)
+	stop := bombard(s.pids)
 	defer stop()
 	var y tally
 	for i := range n {
@@ -52,12 +53,15 @@ func measure(t *testing.T, s *subject, n int) *tally {
 		y.add(s.look(t, r, known))
 	}
 	l.end()
+	if now := s.PIDs(t); !slices.Equal(now, s.pids) {
+		t.Fatalf("the processes measured, %v, have been replaced by %v", s.pids, now)
+	}
 	return &y
 }
 
-// bombard sends every thread of a process signals, until it is told to stop: a
+// bombard sends every thread of the daemon signals, until it is told to stop: a
 // thread that takes one leaves its registers on a stack.
-func bombard(pid int) (stop func()) {
+func bombard(pids []int) (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -69,10 +73,12 @@ func bombard(pid int) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-			for _, task := range tasks {
-				if tid, err := strconv.Atoi(task.Name()); err == nil {
-					unix.Tgkill(pid, tid, unix.SIGURG) // which means nothing to a Go program
+			for _, pid := range pids {
+				tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+				for _, task := range tasks {
+					if tid, err := strconv.Atoi(task.Name()); err == nil {
+						unix.Tgkill(pid, tid, unix.SIGURG) // which means nothing to a Go program
+					}
 				}
 			}
 		}
@@ -122,26 +128,22 @@ func TestWipe(t *testing.T) {
 			for range max(5, *samples/10) {
 				l.advance(300)
 				r, old := s.reveal(t)
-				if err := scan.Stop(s.pid); err != nil {
-					t.Fatal(err)
-				}
+				s.stop(t)
 				s.keysNow(t, r, old)
-				if err := scan.Continue(s.pid); err != nil {
-					t.Fatal(err)
-				}
+				s.goOn(t)
 				s.Run(t, "wipe")
-				if err := scan.Stop(s.pid); err != nil {
-					t.Fatal(err)
-				}
-				rep, err := scan.Process(s.pid, old)
-				scan.Continue(s.pid)
-				if err != nil {
-					t.Fatal(err)
-				}
+				s.stop(t)
 				left := map[string]int{}
-				for _, h := range rep.Hits {
-					left[h.Region.Name]++
+				for _, pid := range s.pids {
+					rep, err := scan.Process(pid, old)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, h := range rep.Hits {
+						left[fmt.Sprint(h.Label, " in ", h.Region)]++
+					}
 				}
+				s.goOn(t)
 				if len(left) > 0 {
 					t.Errorf("after a wipe keys of before are in %v", left)
 				}

@@ -68,7 +68,7 @@ func patterns(ps []planted) (*scan.Set, error) {
 		var err error
 		switch {
 		case p.xattr != "":
-			// The end of the name makes a run with the value; see classify.
+			// The end of the name makes a run with the value; see sample.add.
 			err = s.Add(attribute+fmt.Sprintf(" of %d bytes", n), append([]byte(p.xattr+"\x00"), p.content...))
 		case n < 3:
 		case n < 6:

@@ -19,25 +19,47 @@ type sample struct {
 // look stops the daemon and searches it.
 func (s *subject) look(t *testing.T, r revealed, known *scan.Set) sample {
 	t.Helper()
-	if err := scan.Stop(s.pid); err != nil {
-		t.Fatal(err)
-	}
-	defer scan.Continue(s.pid)
+	s.stop(t)
+	defer s.goOn(t)
 	now := new(scan.Set)
 	sets := []*scan.Set{s.content, known}
 	if s.keysNow(t, r, now) {
 		sets = append(sets, now)
 	}
-	rep, err := scan.Process(s.pid, sets...)
+	places := s.places(t, r)
+	smp := sample{leaked: map[string]int{}, allowed: map[string]int{}}
+	for i, pid := range s.pids {
+		rep, err := scan.Process(pid, sets...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range rep.Unread {
+			if !kernels(u.Region) && !strings.HasPrefix(u.Region.Name, "/secretmem") {
+				t.Fatalf("unread: %v: %v", u.Region, u.Err)
+			}
+		}
+		smp.add(rep, places, i+1, len(s.pids))
+	}
+	return smp
+}
+
+// places tells the memory that keys and requests may be in by its inode, which
+// is the same in all processes.
+func (s *subject) places(t *testing.T, r revealed) map[uint64]string {
+	t.Helper()
+	regions, err := scan.Regions(s.server())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, u := range rep.Unread {
-		if !kernels(u.Region) && !strings.HasPrefix(u.Region.Name, "/secretmem") {
-			t.Fatalf("unread: %v: %v", u.Region, u.Err)
+	places := map[uint64]string{}
+	for _, span := range r.Regions {
+		i := slices.IndexFunc(regions, func(r scan.Region) bool { return r.Start <= span.Start && span.End <= r.End })
+		if i < 0 || regions[i].Inode == 0 || !regions[i].Locked || !regions[i].NoDump {
+			t.Fatalf("the %s are in no memory file that is locked and kept out of core dumps", span.What)
 		}
+		places[regions[i].Inode] = span.What
 	}
-	return classify(rep, r)
+	return places
 }
 
 // kernels reports whether a region is the kernel's own, the same in every process.
@@ -45,8 +67,8 @@ func kernels(r scan.Region) bool {
 	return r.Name == "[vvar]" || r.Name == "[vvar_vclock]" || r.Name == "[vsyscall]"
 }
 
-func classify(rep *scan.Report, r revealed) sample {
-	smp := sample{map[string]int{}, map[string]int{}, rep.Bytes}
+func (smp *sample) add(rep *scan.Report, places map[uint64]string, process, processes int) {
+	smp.bytes += rep.Bytes
 	for _, h := range rep.Hits {
 		if n := 0; strings.HasPrefix(h.Label, attribute) {
 			// A run in the name alone is no content.
@@ -56,27 +78,23 @@ func classify(rep *scan.Report, r revealed) sample {
 				continue
 			}
 		}
-		in := slices.IndexFunc(r.Regions, func(s span) bool { return s.Start <= h.Addr && h.Addr < s.End })
-		switch {
-		case in < 0:
+		what := "content"
+		if strings.HasPrefix(h.Label, "key") {
+			what = "key"
+		}
+		switch place := places[h.Region.Inode]; {
+		case what == "key" && place == "keys", what == "content" && place == "slots":
+			smp.allowed[what+" in "+place]++
+		case place != "":
+			smp.leaked[what+" in "+place]++
+		default:
 			region := h.Region.Name
 			if region == "" {
 				region = "anonymous memory"
 			}
-			smp.leaked[fmt.Sprintf("%s in %s (%s)", h.Label, region, h.Region.Perms)]++
-		case h.Label == "key":
-			smp.allowed["key in "+r.Regions[in].What]++
-			if r.Regions[in].What != "keys" {
-				smp.leaked["key in the slots"]++
-			}
-		default:
-			smp.allowed["content in "+r.Regions[in].What]++
-			if r.Regions[in].What != "slots" {
-				smp.leaked["content in the key region"]++
-			}
+			smp.leaked[fmt.Sprintf("%s in %s (%s), process %d of %d", h.Label, region, h.Region.Perms, process, processes)]++
 		}
 	}
-	return smp
 }
 
 // A tally sums samples up.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ import (
 // A subject is a daemon to be looked at.
 type subject struct {
 	*mounted.Mount
-	pid     int
+	pids    []int // of the daemon's processes; the last one serves
 	seed    [32]byte
 	content *scan.Set
 	kept    []string // files that hold still
@@ -33,7 +34,8 @@ type revealed struct {
 	Regions []span
 }
 
-// A span is memory that keys ("keys") or requests ("slots") may be in.
+// A span is memory of the serving process that keys ("keys") or requests
+// ("slots") may be in.
 type span struct {
 	Start, End uint64
 	What       string
@@ -42,11 +44,12 @@ type span struct {
 func newSubject(t *testing.T, secretmem string, tags ...string) *subject {
 	t.Helper()
 	s := &subject{Mount: mounted.New(t, mounted.Build(t, tags...), "--secretmem="+secretmem)}
-	s.pid = s.PID(t)
+	s.pids = s.PIDs(t)
 	if os.Getuid() != 0 {
-		var nothing scan.Set
-		if _, err := scan.Process(s.pid, &nothing); !os.IsPermission(err) {
-			t.Fatalf("the daemon's memory is not refused to its own user: %v", err)
+		for _, pid := range s.pids {
+			if _, err := scan.Process(pid, new(scan.Set)); !os.IsPermission(err) {
+				t.Fatalf("the memory of process %d is not refused to its own user: %v", pid, err)
+			}
 		}
 		t.Skip("NOT MEASURED: only root may read the daemon's memory; that it is refused to its user was seen")
 	}
@@ -89,14 +92,14 @@ func (s *subject) reveal(t *testing.T) (revealed, *scan.Set) {
 		for j := range b {
 			b[j] = ^b[j]
 		}
-		addKeys(&keys, b)
+		addKeys(&keys, fmt.Sprintf("key %d revealed", i), b)
 	}
 	return r, &keys
 }
 
 // addKeys adds what looks random among b, which holds keys: zeros and small
 // numbers among them say nothing.
-func addKeys(set *scan.Set, b []byte) {
+func addKeys(set *scan.Set, label string, b []byte) {
 	start := -1
 	for i := 0; i <= len(b); i++ {
 		for start < 0 && i+8 <= len(b) && binary.LittleEndian.Uint64(b[i:]) == 0 {
@@ -107,7 +110,7 @@ func addKeys(set *scan.Set, b []byte) {
 		case random && start < 0:
 			start = i
 		case !random && start >= 0:
-			set.Add("key", b[start:i-1+scan.Run])
+			set.Add(fmt.Sprintf("%s, from byte %d", label, start), b[start:i-1+scan.Run])
 			start = -1
 		}
 	}
@@ -124,10 +127,33 @@ func distinct(b []byte) (n int) {
 	return n
 }
 
+// server is the process that has the keys in use.
+func (s *subject) server() int { return s.pids[len(s.pids)-1] }
+
+// stop halts the daemon, the keeper first, who would else take a worker that
+// has halted for one that is stuck.
+func (s *subject) stop(t *testing.T) {
+	t.Helper()
+	for _, pid := range s.pids {
+		if err := scan.Stop(pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *subject) goOn(t *testing.T) {
+	t.Helper()
+	for _, pid := range slices.Backward(s.pids) {
+		if err := scan.Continue(pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // keysNow adds what is in the stopped daemon's key region, if that can be read.
 func (s *subject) keysNow(t *testing.T, r revealed, set *scan.Set) (readable bool) {
 	t.Helper()
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", s.pid))
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", s.server()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +164,7 @@ func (s *subject) keysNow(t *testing.T, r revealed, set *scan.Set) (readable boo
 		}
 		b := make([]byte, reg.End-reg.Start)
 		if _, err := mem.ReadAt(b, int64(reg.Start)); err == nil {
-			addKeys(set, b)
+			addKeys(set, "key", b)
 			readable = true
 		} else if !errors.Is(err, unix.EIO) {
 			t.Fatalf("read the key region: %v", err)

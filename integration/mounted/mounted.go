@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/integration/scan"
 )
 
 // Build builds the tokenfs command as it is shipped, but for the build tags,
@@ -106,8 +108,9 @@ func (m *Mount) dial() (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// PID is that of the process behind the control socket.
-func (m *Mount) PID(t testing.TB) int {
+// PIDs are those of the daemon's processes: the keeper, which listens on the
+// control socket, and then its children.
+func (m *Mount) PIDs(t testing.TB) []int {
 	t.Helper()
 	c, err := m.dial()
 	if err != nil {
@@ -124,7 +127,11 @@ func (m *Mount) PID(t testing.TB) int {
 	}); cerr != nil || err != nil {
 		t.Fatalf("control socket: %v", errors.Join(cerr, err))
 	}
-	return int(cred.Pid)
+	pids, err := scan.Family(int(cred.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pids
 }
 
 // Control sends a request to the control socket and returns the reply.

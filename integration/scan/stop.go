@@ -4,11 +4,35 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// Family lists a process and its children.
+func Family(pid int) ([]int, error) {
+	pids := []int{pid}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil || len(lists) == 0 {
+		return nil, fmt.Errorf("process %d has ended, or this kernel does not list children (CONFIG_PROC_CHILDREN)", pid)
+	}
+	for _, path := range lists {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, child := range strings.Fields(string(b)) {
+			n, err := strconv.Atoi(child)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			pids = append(pids, n)
+		}
+	}
+	return pids, nil
+}
 
 // Stop halts every thread of a process, and returns once they have halted.
 func Stop(pid int) error {
