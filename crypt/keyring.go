@@ -180,11 +180,15 @@ func (k *Keyring) fresh() {
 	Point("wipe: session key drawn")
 }
 
-// resume sets the cipher states up again from the keys of a live region.
+// resume sets the session's cipher up again from the key of a live region. The
+// log's is set up by its replay, which knows which half counts.
 func (k *Keyring) resume() {
 	clear(k.r.mem[statesOff:keysOff])
 	k.session.setKey(k.r.mem[sessionKey : sessionKey+keySize])
-	for half := range k.logs {
-		k.logs[half].setKey(k.logKey(half))
-	}
+}
+
+// resumeLogKey sets up the cipher of the half that counts; the other rests.
+func (k *Keyring) resumeLogKey(half int) {
+	k.logs[half].setKey(k.logKey(half))
+	k.eraseLogKey(1 - half)
 }

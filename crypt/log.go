@@ -219,7 +219,7 @@ func (l *Log) Replay(apply func(record []byte) error) (cut bool, err error) {
 		return false, err
 	}
 	l.wipeHalf(1-l.half(), l.layout.logSize)
-	l.keys.eraseLogKey(1 - l.half())
+	l.keys.resumeLogKey(l.half())
 	l.seq, l.end, l.base, l.seals = 0, 0, 0, 0
 	for {
 		record, size, state := l.next()

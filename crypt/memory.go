@@ -55,8 +55,8 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	return m, nil
 }
 
-func makeMemory(cfg MemoryConfig) (m *Memory, err error) {
-	m = &Memory{}
+func makeMemory(cfg MemoryConfig) (_ *Memory, err error) {
+	m := &Memory{}
 	defer func() {
 		if err != nil {
 			m.close()

@@ -259,6 +259,13 @@ func TestLockLimit(t *testing.T) {
 	if os.Getenv("TOKENFS_LOCK_CHILD") != "" {
 		cfg := testConfig(SecretmemAuto)
 		cfg.Keys = 4000
+		on := cfg
+		on.Secretmem = SecretmemOn
+		if m, err := NewMemory(on); err != nil {
+			fmt.Println("on:", err)
+		} else {
+			m.Close()
+		}
 		m, err := NewMemory(cfg)
 		if err != nil {
 			fmt.Println("error:", err)
@@ -276,6 +283,9 @@ func TestLockLimit(t *testing.T) {
 		out := runLimited(t, limit)
 		if !strings.Contains(out, want) {
 			t.Errorf("with %d bytes: %q, want %q in it", limit, out, want)
+		}
+		if refused := strings.Contains(out, "on: secretmem=on, but"); refused != (limit < 1<<20) && !strings.Contains(out, "kernel has it off") {
+			t.Errorf("with %d bytes and secretmem=on: %q", limit, out)
 		}
 	}
 }

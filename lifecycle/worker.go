@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,6 +116,7 @@ func work(name string) error {
 	if err != nil {
 		return fmt.Errorf("taking over the filesystem: %w", err)
 	}
+	conn.SetDeadline(time.Time{}) // from here on the keeper says something when it likes
 	w := &workerProcess{conn: conn}
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
 		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why})
