@@ -89,7 +89,9 @@ func runGetdents(s *side, o op) string {
 	}
 	// Only the entries of the big directory are judged: the others also come
 	// and go through symbolic links, by names that no operation shows.
-	quiet := func(name string) bool { return strings.HasPrefix(name, "entry-") && s.touched[name] < st.began }
+	quiet := func(name string) bool {
+		return strings.HasPrefix(name, "entry-") && s.touched[name] < st.began && !s.shared
+	}
 	for i, e := range parseEntries(buf[:n]) {
 		if i == 0 {
 			if want := st.next[from]; want != "" && want != e.name && quiet(want) {

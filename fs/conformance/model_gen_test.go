@@ -302,7 +302,7 @@ var recipes = []recipe{
 	{8, func(g *generator) op { return op{Kind: "munmap", M: g.IntN(mapSlots)} }},
 }
 
-func (g *generator) id() int { return pick(g, -1, -1, 0, 0, 1000, 1001, 65534, 1<<31) }
+func (g *generator) id() int { return pick(g, -1, -1, 0, 0, 1000, 1001, 2000, 65534, 1<<31) }
 
 var recipeWeights = func() (sum int) {
 	for _, r := range recipes {
@@ -325,6 +325,9 @@ func (g *generator) op() op {
 			}
 			if g.users > 0 {
 				o.Who = g.IntN(g.users)
+				if strings.HasSuffix(o.Kind, "chown") && o.UID == -1 && o.GID == -1 {
+					o.GID = 2000 // see TestUsersMatrix
+				}
 			}
 			return o
 		}

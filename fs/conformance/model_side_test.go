@@ -35,6 +35,7 @@ type side struct {
 	mapped   map[uint64]bool // inodes that were mapped: faults change what stat tells, see sweep
 	spare    map[uint64]bool // inodes with space set aside: tmpfs shows some of it as data
 	tmpfs    bool
+	shared   bool   // others change the tree, too
 	mutation string // a bug to imitate, see mutate
 }
 

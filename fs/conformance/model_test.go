@@ -42,6 +42,8 @@ type arena struct {
 	n        int
 	mutation string
 	sweepMax int // sequences up to this length are compared completely after each step
+
+	drive func(ops []op, log func(i int, tested, want string)) *difference // run, or another
 }
 
 // run executes ops on two fresh directories and returns the first difference.
@@ -108,7 +110,7 @@ func compareSweeps(tested, want []string) *difference {
 func (a *arena) shrink(ops []op, d *difference, limit time.Duration) ([]op, *difference) {
 	end := time.Now().Add(limit)
 	ops = ops[:d.step+1]
-	if again := a.run(ops, nil); again == nil {
+	if again := a.drive(ops, nil); again == nil {
 		return ops, nil
 	} else {
 		d = again
@@ -122,7 +124,7 @@ func (a *arena) shrink(ops []op, d *difference, limit time.Duration) ([]op, *dif
 				continue
 			}
 			shorter := append(append([]op{}, ops[:lo]...), ops[hi:]...)
-			if found := a.run(shorter, nil); found != nil {
+			if found := a.drive(shorter, nil); found != nil {
 				ops, d, smaller = shorter[:found.step+1], found, true
 			}
 		}
@@ -139,7 +141,7 @@ func (a *arena) shrink(ops []op, d *difference, limit time.Duration) ([]op, *dif
 		if ops[i].Probe != 0 {
 			plain := append([]op{}, ops...)
 			plain[i].Probe = 0
-			if found := a.run(plain, nil); found != nil {
+			if found := a.drive(plain, nil); found != nil {
 				ops, d = plain, found
 			}
 		}
@@ -150,7 +152,7 @@ func (a *arena) shrink(ops []op, d *difference, limit time.Duration) ([]op, *dif
 // explain runs a shrunken sequence once more and writes it down.
 func (a *arena) explain(ops []op) string {
 	var b strings.Builder
-	d := a.run(ops, func(i int, tested, want string) {
+	d := a.drive(ops, func(i int, tested, want string) {
 		fmt.Fprintf(&b, "  %2d. %s = %.200s\n", i+1, ops[i], tested)
 		if tested != want {
 			fmt.Fprintf(&b, "      on tmpfs: %.200s\n", want)
@@ -165,20 +167,23 @@ func (a *arena) explain(ops []op) string {
 	return b.String() + "  " + d.String()
 }
 
-// TestModel drives the same random operations on tokenfs and on tmpfs.
-func TestModel(t *testing.T) {
-	m := mount(t, mountOptions{})
-	seed := *modelSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-model.seed %d -model.ops %d", seed, *modelOps)
-	a := &arena{dir: m.Dir, ref: m.Ref, sweepMax: 60}
-	empty := free(t, m.Dir)
+func newArena(dir, ref string) *arena {
+	a := &arena{dir: dir, ref: ref, sweepMax: 60}
+	a.drive = a.run
+	return a
+}
+
+// model runs episodes until one differs, and explains that.
+func (a *arena) model(t *testing.T, seed uint64, total int, set func(*generator)) {
+	t.Helper()
 	known := map[string]bool{}
-	for n := 0; n*episodeOps < *modelOps; n++ {
-		ops := newGenerator(seed + uint64(n)).sequence(min(episodeOps, *modelOps-n*episodeOps))
-		d := a.run(ops, nil)
+	for n := 0; n*episodeOps < total; n++ {
+		g := newGenerator(seed + uint64(n))
+		if set != nil {
+			set(g)
+		}
+		ops := g.sequence(min(episodeOps, total-n*episodeOps))
+		d := a.drive(ops, nil)
 		if d == nil {
 			continue
 		}
@@ -194,6 +199,19 @@ func TestModel(t *testing.T) {
 			break
 		}
 	}
+}
+
+// TestModel drives the same random operations on tokenfs and on tmpfs.
+func TestModel(t *testing.T) {
+	m := mount(t, mountOptions{})
+	seed := *modelSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-model.seed %d -model.ops %d", seed, *modelOps)
+	a := newArena(m.Dir, m.Ref)
+	empty := free(t, m.Dir)
+	a.model(t, seed, *modelOps, nil)
 	if os.Getenv(envDir) == "" {
 		poll(t, 10*time.Second, "everything to be free again after all was removed", func() bool { return free(t, m.Dir) == empty })
 	}
@@ -225,7 +243,8 @@ func TestModelCatches(t *testing.T) {
 	mountReference(t, other, mountOptions{})
 	for name := range mutations {
 		t.Run(name, func(t *testing.T) {
-			a := &arena{dir: other, ref: ref, sweepMax: 60, mutation: name}
+			a := newArena(other, ref)
+			a.mutation = name
 			for seed := uint64(1); ; seed++ {
 				ops := newGenerator(seed).sequence(episodeOps)
 				d := a.run(ops, nil)
