@@ -41,20 +41,21 @@ type protocol struct {
 }
 
 // negotiate answers INIT: the kernel's, or the one saved by a predecessor.
-func (s *Server) negotiate() (resumed bool, err error) {
+func (s *Server) negotiate() error {
 	page := s.mem.Slots()[:pageSize]
 	n := binary.LittleEndian.Uint64(page[savedInitLen:])
-	if resumed = n != 0; !resumed {
+	resumed := n != 0
+	if !resumed {
 		if err := s.readInit(page); err != nil {
-			return false, err
+			return err
 		}
 	}
 	in := *as[fuse.InitIn](page[savedInit:])
 	if in.Major != protoMajor || in.Minor < minMinor {
-		return false, fmt.Errorf("the kernel speaks FUSE %d.%d, this needs %d.%d (Linux 5.15) or newer", in.Major, in.Minor, protoMajor, minMinor)
+		return fmt.Errorf("the kernel speaks FUSE %d.%d, this needs %d.%d (Linux 5.15) or newer", in.Major, in.Minor, protoMajor, minMinor)
 	}
 	out := s.accept(&in)
-	return resumed, s.writeInit(in.Unique, &out, resumed)
+	return s.writeInit(in.Unique, &out, resumed)
 }
 
 // readInit takes the kernel's first request into the page. Until it is there

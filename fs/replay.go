@@ -28,7 +28,7 @@ func (s *Server) load() error {
 	case cut:
 		s.logf("the last record of the log was altered; it is lost")
 	}
-	if len(s.inodes) == 0 { // before a predecessor's first record, or after a wipe
+	if len(s.inodes) == 0 { // the first time, or after a wipe
 		s.mem.Keys.Sweep()
 		s.begin()
 		s.notify.below(s.nextIno)

@@ -72,18 +72,14 @@ type Server struct {
 // mem is fresh, or another process's whose work is resumed.
 func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 	s := newServer(fuseFD, mem, cfg)
-	resumed, err := s.negotiate()
+	err := s.negotiate()
 	if err != nil {
 		return nil, err
 	}
 	s.quietly(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if resumed {
-			err = s.load()
-		} else {
-			s.begin()
-		}
+		err = s.load()
 	})
 	return s, err
 }
