@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"math"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -264,6 +265,9 @@ const (
 
 // spareFor is how much can be held beyond the quota by rewrites.
 func spareFor(inodes int) int64 { return int64(inodes) * (rewriteMax + rewriteExtra) }
+
+// noGrace is an end that no rewrite reaches.
+const noGrace = math.MaxInt64
 
 // reserve says whether n may have pages more of space up to end.
 func (s *Server) reserve(n *inode, pages, end int64) bool {

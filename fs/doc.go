@@ -40,6 +40,13 @@
 //	store through a mapping   stamps no time         stamps mtime when written back
 //	MAP_SHARED                always                 Linux 6.6 or newer, else ENODEV
 //	copy_file_range           all at once            1 MiB at a time
+//	chown(f, -1, -1) of       EPERM                  0, and nothing changes
+//	  somebody else's file
+//	writing to a set-group-   bit kept if the        bit kept if it is the
+//	  id file                 caller is of the       caller's first group
+//	                          group
+//	sendfile onto itself,     reads what it wrote    unspecified
+//	  overlapping
 //	birth time                always                 Linux 6.6 or newer
 //	O_TMPFILE                 always                 Linux 6.1 or newer
 //	open_by_handle_at         always                 while the inode is cached

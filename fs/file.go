@@ -38,7 +38,7 @@ func (s *Server) truncate(r *request, n *inode, kill bool) {
 	t := now()
 	s.resize(r, n, 0, t)
 	if kill {
-		n.killSuidgid()
+		n.killSuidgid(r)
 	}
 	n.changed(t)
 	s.tx.put(n)
@@ -89,13 +89,18 @@ func (s *Server) writeFile(r *request) unix.Errno {
 	if in.WriteFlags&writeCache != 0 {
 		n.mapped = true
 	}
+	// What does not fit is left out, as on tmpfs; the caller sees a short count.
+	data = data[:s.fitting(n, int64(in.Offset), len(data))]
+	if len(data) == 0 && in.Size != 0 {
+		return unix.ENOSPC
+	}
 	if errno := s.write(r, n, int64(in.Offset), data); errno != 0 {
 		s.discard(r)
 		return errno
 	}
 	n.changed(now())
 	if in.WriteFlags&writeKillSuidgid != 0 {
-		n.killSuidgid()
+		n.killSuidgid(r)
 	}
 	s.tx.put(n)
 	r.done = uint64(len(data))
@@ -103,16 +108,30 @@ func (s *Server) writeFile(r *request) unix.Errno {
 	return 0
 }
 
-// write seals data, locked memory, into n at off and extends it. On an error
-// nothing has changed and r.fresh is to be discarded.
+// fitting says how many of size bytes at off there is room for.
+func (s *Server) fitting(n *inode, off int64, size int) int {
+	if size == 0 {
+		return 0
+	}
+	end := off + int64(size)
+	first, last := uint64(off)/blockSize, uint64(end-1)/blockSize
+	if s.reserve(n, n.data.missing(first, last), end) {
+		return size
+	}
+	fits := max(off, min(end, n.grace))
+	for idx := first; idx < last && s.reserve(n, n.data.missing(first, idx), noGrace); idx++ {
+		fits = max(fits, int64(idx+1)*blockSize)
+	}
+	return int(fits - off)
+}
+
+// write seals data, locked memory, into n at off and extends it. The caller has
+// seen to it that there is room. On an error nothing has changed and r.fresh is
+// to be discarded.
 func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno {
 	end := off + int64(len(data))
 	if len(data) == 0 {
 		return 0
-	}
-	first, last := uint64(off)/blockSize, uint64(end-1)/blockSize
-	if !s.reserve(n, n.data.missing(first, last), end) {
-		return unix.ENOSPC
 	}
 	if errno := s.needKey(r, n); errno != 0 {
 		return errno

@@ -105,14 +105,16 @@ func (s *Server) touch(n *inode, t stamp, flags uint32) {
 	s.tx.put(n)
 }
 
-// killSuidgid clears what a write or a chown by somebody else takes away:
-// set-user-id, and set-group-id of a group-executable file.
-func (n *inode) killSuidgid() {
+// killSuidgid clears what a write or a chown by the caller of r takes away:
+// set-user-id, and set-group-id if the group may execute the file or the caller
+// is not of it (setattr_should_drop_sgid in the VFS). Of the caller's groups a
+// request names only the first.
+func (n *inode) killSuidgid(r *request) {
 	if n.isDir() {
 		return
 	}
 	n.mode &^= unix.S_ISUID
-	if n.mode&unix.S_IXGRP != 0 {
+	if n.mode&unix.S_IXGRP != 0 || r.in.Uid != 0 && r.in.Gid != n.gid {
 		n.mode &^= unix.S_ISGID
 	}
 }
@@ -232,14 +234,14 @@ func (s *Server) setattr(r *request) unix.Errno {
 		}
 	}
 	if in.Valid&fattrKillSuidgid != 0 {
-		n.killSuidgid()
+		n.killSuidgid(r)
 	}
 	if in.Valid&fuse.FATTR_MODE != 0 {
 		n.mode = n.mode&unix.S_IFMT | in.Mode&^unix.S_IFMT
 	}
 	if in.Valid&(fuse.FATTR_UID|fuse.FATTR_GID) != 0 {
 		if in.Valid&fuse.FATTR_MODE == 0 {
-			n.killSuidgid()
+			n.killSuidgid(r)
 		}
 		if in.Valid&fuse.FATTR_UID != 0 {
 			n.uid = in.Uid
@@ -261,8 +263,9 @@ func (s *Server) setattr(r *request) unix.Errno {
 		}
 	}
 	const changing = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
-	if in.Valid&(changing|fuse.FATTR_SIZE) == 0 { // chown(-1, -1), or what a write does to such a file
-		n.killSuidgid()
+	// chown(-1, -1): the kernel has left nothing of it and checked nothing.
+	if in.Valid&(changing|fuse.FATTR_SIZE) == 0 && (r.in.Uid == 0 || r.in.Uid == n.uid) {
+		n.killSuidgid(r)
 		n.ctime = t
 	}
 	if in.Valid&changing != 0 {

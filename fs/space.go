@@ -38,6 +38,9 @@ func (s *Server) fallocate(r *request) unix.Errno {
 		return errno
 	}
 	n.changed(now())
+	if r.in.Uid != 0 {
+		n.killSuidgid(r)
+	}
 	s.tx.put(n)
 	return 0
 }
@@ -178,6 +181,9 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 		}
 		t := now()
 		dst.changed(t)
+		if r.in.Uid != 0 {
+			dst.killSuidgid(r)
+		}
 		s.tx.put(dst)
 		s.touch(src, t, 0)
 		// The kernel drops what it had cached of dst on its own.

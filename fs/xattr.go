@@ -84,7 +84,7 @@ func (s *Server) setxattr(r *request) unix.Errno {
 	if ok {
 		pages -= int64(len(n.xattrs.list[pos].blocks))
 	}
-	if !s.reserve(n, pages, 1<<62) {
+	if !s.reserve(n, pages, noGrace) {
 		return unix.ENOSPC
 	}
 	if n.xattrs == nil {
