@@ -15,12 +15,13 @@ boot() {
 	machine_port=${VM_PORT:-$((20000 + $$ % 20000))}
 	# Emulated on purpose: nested KVM is rarely there, and results must not depend
 	# on it. Westmere is the oldest model with AES instructions. The mitigations
-	# guard against speculation, which an emulator does not do.
+	# guard against speculation, which an emulator does not do; and a busy host must
+	# not make the guest distrust the TSC, for every other clock is slow here.
 	# restrict=on: nothing gets out of the machine, only ssh gets in.
 	qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu Westmere -smp 2 -m 2048 \
 		-nodefaults -no-user-config -display none -no-reboot -snapshot \
 		-kernel "${vm:?}/vmlinuz" \
-		-append "root=/dev/nvme0n1 rw console=ttyS0 quiet mitigations=off $*" \
+		-append "root=/dev/nvme0n1 rw console=ttyS0 quiet mitigations=off tsc=reliable $*" \
 		-drive "file=$vm/system.img,if=none,id=system,format=raw" \
 		-device nvme,serial=system,drive=system \
 		-drive "file=$payload,if=none,id=payload,format=raw" \

@@ -39,7 +39,7 @@ while read -r kind tags _; do
 	[ "$kind" != build ] || go build -trimpath -tags "$tags" -o "$stage/bin/tokenfs,$tags" ./cmd/tokenfs
 done <"$here/tests"
 while read -r package; do
-	go test -c -o "$stage/$package/vm.test" "./$package" ||
+	go test -c -trimpath -o "$stage/$package/vm.test" "./$package" ||
 		echo "payload.sh: the tests of $package do not compile: they count as failed" >&2
 done <"$vm/packages"
 chown -R 1000:1000 "$stage" # alice's, who may write beside her tests as any developer

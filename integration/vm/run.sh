@@ -1,11 +1,12 @@
 #!/bin/sh
-# run.sh [--secretmem] [--user NAME] [-- COMMAND...]
+# run.sh [--secretmem] [--user NAME] [--only WHAT] [-- COMMAND...]
 #
 # Run the tests of every package, as root and as an ordinary user, and then a
 # user's whole login, on the kernel that Debian 12 ships, in an emulated machine.
 #
 #   --secretmem   boot with secretmem.enable=1 (Debian's default is off)
 #   --user NAME   the tests of one user only: root or alice
+#   --only WHAT   one package's tests (fs/conformance), or only the login
 #   -- COMMAND    run just this in the machine (as root, or as --user), in
 #                 /srv, where the repository's files and bin/tokenfs are
 #
@@ -22,13 +23,18 @@ usage() {
 	exit 2
 }
 
-mode=plain users='root alice' command=
+mode=plain users='root alice' only='' command=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--secretmem) mode=secretmem ;;
 	--user)
 		[ $# -gt 1 ] || usage
 		users=$2
+		shift
+		;;
+	--only)
+		[ $# -gt 1 ] || usage
+		only=$2
 		shift
 		;;
 	--)
@@ -59,7 +65,7 @@ fi
 
 trap halt EXIT
 trap 'exit 1' HUP INT TERM
-arguments=
+arguments=''
 [ "$mode" = plain ] || arguments=secretmem.enable=1
 # shellcheck disable=SC2086 # none or one
 boot "$vm/payload.img" $arguments
@@ -114,7 +120,7 @@ table() {
 	} | tee "$logs/summary"
 	for user in $users; do
 		while read -r package; do
-			run_tests "$user" "$package"
+			case ${only:-$package} in "$package") run_tests "$user" "$package" ;; esac
 		done <"$vm/packages"
 		leave "$user"
 	done
@@ -122,8 +128,10 @@ table() {
 table
 echo
 
-login_test "$mode" >"$logs/login.log" || failures=$((failures + 1))
-tee -a "$logs/summary" <"$logs/login.log"
+if [ "${only:-login}" = login ]; then
+	login_test "$mode" >"$logs/login.log" || failures=$((failures + 1))
+	tee -a "$logs/summary" <"$logs/login.log"
+fi
 
 as root dmesg >"$logs/kernel.log"
 if grep -E 'BUG: |Oops|blocked for more than|general protection' "$logs/kernel.log"; then

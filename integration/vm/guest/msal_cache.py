@@ -1,4 +1,4 @@
-"""token.py save|find CACHE: what an MSAL application does with its token cache.
+"""msal_cache.py save|find CACHE: what an MSAL application does with its token cache.
 
 save adds a token the way a sign-in does; find prints the ones a fresh process sees.
 """
