@@ -6,6 +6,27 @@
 // contents, or how anything is sealed, and it never prints: that is the
 // command's business.
 //
+// # Keeper and worker
+//
+//	keeper   mounts and unmounts, holds /dev/fuse, key region, arena and request
+//	         slots, owns the control socket; reads nothing that comes through the
+//	         filesystem (daemon.go, supervisor.go, calls.go)
+//	worker   attaches to all that and serves it (worker.go)
+//
+// The worker may be killed at any moment: another one finds in the shared
+// memory what it had done and what it was doing. One that is stopped, or that
+// holds a request for two seconds, is killed for it. Whatever must not fail,
+// such as a wipe, the keeper does itself when no worker answers. If five in a
+// row cannot be started, it wipes and unmounts.
+//
+// No descriptor crosses an exec. A fresh process first makes itself unreadable
+// for its user, then comes for them over a socket whose two ends know each other
+// by pid (handover.go). An upgrade (upgrade.go, resume.go) hands everything to a
+// holder, a third process, while the keeper executes the new program in its own
+// place; the new worker is a restarted one like any other.
+//
+// The worker dies with the keeper, and then nobody has the keys.
+//
 // # Order
 //
 // At the start everything that can fail without leaving a trace comes first:
