@@ -152,7 +152,7 @@ func (a *account) mounts() (points []string) {
 	}
 	for line := range strings.Lines(string(table)) {
 		if point := strings.Fields(line)[4]; strings.HasPrefix(point, filepath.Dir(a.runtime)+"/") {
-			points = append(points, point)
+			points = append(points, strings.ReplaceAll(point, `\040`, " "))
 		}
 	}
 	return points
