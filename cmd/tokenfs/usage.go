@@ -42,7 +42,8 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
   --inodes N         how many files, directories and other nodes (default 65536)
   --secretmem MODE   keep keys outside the kernel's own map of memory, which also
                      forbids hibernation: auto where possible (default), on, off
-  -o OPTION,...      mount options: ro, noexec, noatime, sync, dirsync and, for
+  -o, --options OPTION,...
+                     mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
   --mountpoint DIR   the same as MOUNTPOINT
 

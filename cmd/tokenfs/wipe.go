@@ -34,7 +34,9 @@ func wipe(args []string) error {
 		return nil
 	}
 	files, failed, err := lifecycle.WipePaths(mountpoint, paths)
-	printf("wiped %s\n", filesText(files))
+	if files > 0 || err == nil && len(failed) == 0 {
+		printf("wiped %s\n", filesText(files))
+	}
 	if err != nil || len(failed) == 0 {
 		return err
 	}
