@@ -6,7 +6,7 @@
 #
 #   --secretmem   boot with secretmem.enable=1 (Debian's default is off)
 #   --user NAME   the tests of one user only: root or alice
-#   --only WHAT   one package's tests (fs/conformance), or only the login
+#   --only WHAT   one package's tests (fs/conformance), or the login; may be repeated
 #   -- COMMAND    run just this in the machine (as root, or as --user), in
 #                 /srv, where the repository's files and bin/tokenfs are
 #
@@ -34,7 +34,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--only)
 		[ $# -gt 1 ] || usage
-		only=$2
+		only="$only $2"
 		shift
 		;;
 	--)
@@ -82,6 +82,8 @@ mkdir -p "$logs"
 failures=0
 kernel=$(as root 'uname -r')
 
+wanted() { case "$only " in ' ' | *" $1 "*) ;; *) false ;; esac; }
+
 # run_tests USER PACKAGE: one test binary in its package's directory, and a look
 # at whether it cleaned up.
 run_tests() {
@@ -120,7 +122,7 @@ table() {
 	} | tee "$logs/summary"
 	for user in $users; do
 		while read -r package; do
-			case ${only:-$package} in "$package") run_tests "$user" "$package" ;; esac
+			if wanted "$package"; then run_tests "$user" "$package"; fi
 		done <"$vm/packages"
 		leave "$user"
 	done
@@ -128,7 +130,7 @@ table() {
 table
 echo
 
-if [ "${only:-login}" = login ]; then
+if wanted login; then
 	login_test "$mode" >"$logs/login.log" || failures=$((failures + 1))
 	tee -a "$logs/summary" <"$logs/login.log"
 fi
