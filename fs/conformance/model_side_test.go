@@ -30,6 +30,7 @@ type side struct {
 	maps  [mapSlots]*mapping
 	start time.Time
 
+	buf      []byte
 	steps    int
 	touched  map[string]int  // name: the step that last changed an entry of that name
 	mapped   map[uint64]bool // inodes that were mapped: faults change what stat tells, see sweep
@@ -66,7 +67,7 @@ func newSide(top string) (*side, error) {
 			return nil, err
 		}
 	}
-	for i := range 60 {
+	for i := range bigEntries {
 		if err := os.WriteFile(filepath.Join(root, "big", bigName(i)), nil, 0o644); err != nil {
 			return nil, err
 		}
@@ -80,6 +81,8 @@ func openSide(top string) *side {
 	err := unix.Statfs(root, &st)
 	return &side{tmpfs: err == nil && st.Type == unix.TMPFS_MAGIC, top: top, root: root, start: time.Now(), touched: map[string]int{}, mapped: map[uint64]bool{}, spare: map[uint64]bool{}}
 }
+
+const bigEntries = 40
 
 func bigName(i int) string { return fmt.Sprintf("entry-%02d", i) }
 
@@ -173,6 +176,20 @@ func (s *side) do(o op) (result string) {
 		result += s.changed(p)
 	}
 	return result
+}
+
+// scratch is a cleared buffer, good until the next call.
+func (s *side) scratch(n int64) []byte {
+	if int64(len(s.buf)) < n {
+		s.buf = make([]byte, n)
+	}
+	clear(s.buf[:n])
+	return s.buf[:n:n]
+}
+
+func (s *side) sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(s.fd(a), &x) == nil && unix.Fstat(s.fd(b), &y) == nil && x.Ino == y.Ino
 }
 
 func ret(n int, err error) string {
@@ -367,7 +384,7 @@ func (s *side) describe(full string) string {
 		out += s.contents(fd, &st)
 		unix.Close(fd)
 	}
-	return out + xattrs(full)
+	return out + s.xattrs(full)
 }
 
 func (s *side) describeFD(fd int) string {
@@ -416,7 +433,7 @@ const farOut = 1 << 62
 
 // contents is the map of data and holes and a digest of each extent of data.
 func (s *side) contents(fd int, st *unix.Stat_t) string {
-	buf := make([]byte, 64<<10)
+	buf := s.scratch(64 << 10)
 	if s.mapped[st.Ino] { // holes and zeroes are one, see describeStat
 		if st.Size > 1<<20 {
 			return ""
@@ -474,8 +491,8 @@ func (s *side) contents(fd int, st *unix.Stat_t) string {
 	return out.String()
 }
 
-func xattrs(full string) string {
-	buf := make([]byte, 66000)
+func (s *side) xattrs(full string) string {
+	buf := s.scratch(66000)
 	n, err := unix.Llistxattr(full, buf)
 	if err != nil {
 		return " listxattr: " + errName(err)

@@ -41,6 +41,7 @@ type arena struct {
 	dir, ref string
 	n        int
 	mutation string
+	enough   int // do not shrink below this
 	sweepMax int // sequences up to this length are compared completely after each step
 
 	drive func(ops []op, log func(i int, tested, want string)) *difference // run, or another
@@ -66,7 +67,7 @@ func (a *arena) run(ops []op, log func(i int, tested, want string)) *difference 
 	}
 	sides[0].mutation = a.mutation
 	defer unix.Umask(unix.Umask(0o022))
-	every := 50
+	every := 125
 	if len(ops) <= a.sweepMax {
 		every = 1
 	}
@@ -118,7 +119,7 @@ func (a *arena) shrink(ops []op, d *difference, limit time.Duration) ([]op, *dif
 	}
 	for piece := (len(ops) + 1) / 2; piece > 0; {
 		smaller := false
-		for from := len(ops) - piece; from > -piece && time.Now().Before(end); from -= piece {
+		for from := len(ops) - piece; from > -piece && len(ops) > a.enough && time.Now().Before(end); from -= piece {
 			lo, hi := max(from, 0), min(from+piece, len(ops))
 			if hi <= lo || hi-lo == len(ops) {
 				continue
@@ -244,7 +245,7 @@ func TestModelCatches(t *testing.T) {
 	for name := range mutations {
 		t.Run(name, func(t *testing.T) {
 			a := newArena(other, ref)
-			a.mutation = name
+			a.mutation, a.enough = name, 6
 			for seed := uint64(1); ; seed++ {
 				ops := newGenerator(seed).sequence(episodeOps)
 				d := a.run(ops, nil)
