@@ -19,7 +19,15 @@ const (
 	orderCount  = 8  // and how many more times it is to be passed before that
 	orderDeaths = 12 // how many there were
 	orderTwice  = 16 // serve what was served already
+	orderDeed   = 20 // what to do at the point, instead of dying
 	OrdersSize  = 4096
+)
+
+// Deeds.
+const (
+	deedDie = iota
+	deedSpin
+	deedPanic
 )
 
 var (
@@ -43,7 +51,7 @@ func order(at int) *uint32 { return (*uint32)(unsafe.Pointer(&orders[at])) }
 // During names the kind of request that the points that follow belong to.
 func During(kind uint32) { during.Store(kind) }
 
-// Point is a place to die at.
+// Point is a place to die at, to hang at, or to panic at.
 func Point(name string) {
 	if orders == nil {
 		return
@@ -60,6 +68,13 @@ func Point(name string) {
 	}
 	if atomic.CompareAndSwapUint32(order(orderPoint), wanted, 0) {
 		atomic.AddUint32(order(orderDeaths), 1)
+		switch atomic.LoadUint32(order(orderDeed)) {
+		case deedSpin:
+			for {
+			}
+		case deedPanic:
+			panic("ordered by a test")
+		}
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}

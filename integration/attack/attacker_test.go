@@ -237,7 +237,9 @@ func (a *attacker) killThem() {
 			}
 			continue
 		}
+		giveUp := time.AfterFunc(20*time.Second, func() { os.Exit(1) })
 		b, err := os.ReadFile(a.File)
+		giveUp.Stop()
 		if err != nil {
 			a.report.Trouble = err.Error()
 			return

@@ -145,6 +145,14 @@ func robHandover(name string, ours func(pid int) bool) (err error) {
 	if err == nil && n == 0 && oobn == 0 {
 		err = syscall.ECONNRESET
 	}
+	if messages, e := unix.ParseSocketControlMessage(oob[:oobn]); err == nil && e == nil {
+		for _, m := range messages {
+			fds, _ := unix.ParseUnixRights(&m)
+			for _, got := range fds { // or the mount could not even die
+				unix.Close(got)
+			}
+		}
+	}
 	return err
 }
 

@@ -1,0 +1,5 @@
+package faults
+
+const launcherName = "launcher"
+
+func launcherMain() {}
