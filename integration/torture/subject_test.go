@@ -29,7 +29,7 @@ type subject struct {
 func newSubject(t testing.TB, args ...string) *subject {
 	s := &subject{orders: newOrders(t), command: mounted.Build(t, tag)}
 	s.Mount = mounted.New(t, s.command, args...)
-	s.keeper = s.PID(t)
+	s.keeper = s.status(t).Mount.PID
 	var st unix.Stat_t
 	if err := unix.Stat(s.Dir, &st); err != nil {
 		t.Fatal(err)
@@ -87,16 +87,21 @@ func (s *subject) worker(t testing.TB, old int) int {
 	}
 }
 
+func (s *subject) status(t testing.TB) lifecycle.Status {
+	t.Helper()
+	var reply struct{ Status *lifecycle.Status }
+	if err := json.Unmarshal(s.Control(t, `{"v":1,"verb":"status"}`), &reply); err != nil || reply.Status == nil {
+		t.Fatalf("status: %v", err)
+	}
+	return *reply.Status
+}
+
 // ready waits until the keeper says that a worker is, and returns it: after a
 // few that died before that the keeper gives up, as it is to.
 func (s *subject) ready(t testing.TB) int {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		var reply struct{ Status *lifecycle.Status }
-		if err := json.Unmarshal(s.Control(t, `{"v":1,"verb":"status"}`), &reply); err != nil || reply.Status == nil {
-			t.Fatalf("status: %v", err)
-		}
-		if pid := reply.Status.Worker.PID; pid != 0 {
+		if pid := s.status(t).Worker.PID; pid != 0 {
 			return pid
 		}
 		if time.Now().After(deadline) {

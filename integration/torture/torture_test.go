@@ -334,7 +334,7 @@ func (k *tormentor) upgrade(t *testing.T) {
 	from := clock()
 	k.Run(t, "upgrade")
 	k.served(t)
-	if pid := k.PID(t); pid != k.keeper {
+	if pid := k.status(t).Mount.PID; pid != k.keeper {
 		t.Errorf("after an upgrade process %d answers, not %d", pid, k.keeper)
 		k.keeper = pid
 	}
