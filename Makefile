@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # Packages whose tests search memory or take time; with the race detector they
 # could not. Those of crypt are run both ways.
-MEASURED = ./integration/hygiene ./integration/scan ./integration/demo
+MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages whose tests need root, to mount what they compare with.
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
 TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS),$(shell $(GO) list ./...))
@@ -45,6 +45,17 @@ packages: ## what the tests need from Debian or Ubuntu
 test-long: packages ## the long forms: a million random operations, 200 memory samples
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
 	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
+
+KILLS    ?= 1000
+DURATION ?= 10m
+
+.PHONY: torture
+torture: packages ## kill the worker KILLS times under clients that check everything
+	$(GO) test -count=1 -v -timeout 0 ./integration/torture -kills $(KILLS) -upgrades 40 $(TORTURE)
+
+.PHONY: soak
+soak: packages ## the same clients without kills, for DURATION
+	$(GO) test -count=1 -v -timeout 0 ./integration/torture -run TestSoak -soak $(DURATION) $(TORTURE)
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

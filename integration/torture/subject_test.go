@@ -134,6 +134,14 @@ func (s *subject) balanced(t testing.TB) {
 	}
 }
 
+// unharmed wants no request to have ended in a panic, and nothing damaged.
+func (s *subject) unharmed(t testing.TB) {
+	t.Helper()
+	if st := s.status(t).Content; st.Panics != 0 || st.ReadOnly != "" {
+		t.Errorf("%d requests ended in a panic; read-only: %q", st.Panics, st.ReadOnly)
+	}
+}
+
 // canUpgrade says whether the command can.
 func (s *subject) canUpgrade() bool {
 	out, _ := exec.Command(s.command, "help").Output()
@@ -142,10 +150,9 @@ func (s *subject) canUpgrade() bool {
 
 // A usage is what a process takes; -1: not for us to know.
 type usage struct {
-	rss     int64
+	rss     int64 // of private memory
 	threads int64
 	fds     int64
-	arena   int64 // allocated to the session, of status
 }
 
 func (u usage) String() string {

@@ -154,6 +154,10 @@ type tally struct {
 	started time.Time
 }
 
+func newTally() *tally {
+	return &tally{points: map[string]int{}, missed: map[string]int{}, started: time.Now()}
+}
+
 // judge checks what the clients logged against the models.
 func (c *crew) judge(t *testing.T, sum *tally) {
 	t.Helper()
@@ -370,7 +374,7 @@ func (k *tormentor) pauses(t *testing.T, c *crew) {
 // and a judgement.
 func TestTorture(t *testing.T) {
 	s := newSubject(t, "--size=512M")
-	k := &tormentor{subject: s, rng: rand.New(rand.NewPCG(*seed, 3)), sum: &tally{points: map[string]int{}, missed: map[string]int{}, started: time.Now()}}
+	k := &tormentor{subject: s, rng: rand.New(rand.NewPCG(*seed, 3)), sum: newTally()}
 	t.Logf("seed %d", *seed)
 	canUpgrade := *upgrades > 0 && s.canUpgrade()
 	if !canUpgrade {
@@ -410,6 +414,7 @@ func TestTorture(t *testing.T) {
 	t.Logf("the keeper after each round: %v", usages)
 	k.flat(t, usages)
 	k.tidy(t)
+	k.unharmed(t)
 }
 
 // flat wants the keeper not to have grown.
