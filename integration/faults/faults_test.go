@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 var (
+	building  sync.Mutex
 	built     = map[string]string{}
 	builtDirs []string
 )
@@ -35,6 +37,8 @@ var (
 // command builds the command once for all tests.
 func command(t *testing.T, tags ...string) string {
 	t.Helper()
+	building.Lock()
+	defer building.Unlock()
 	key := strings.Join(tags, ",")
 	if built[key] == "" {
 		dir, err := os.MkdirTemp("", "tokenfs-faults")
