@@ -311,7 +311,7 @@ func (s *Server) rmdir(r *request) unix.Errno {
 }
 
 func (s *Server) readdir(r *request) unix.Errno {
-	p, errno := s.node(r.in.NodeId)
+	p, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}

@@ -16,9 +16,6 @@ const openFlags = fuse.FOPEN_DIRECT_IO | fopenNoFlush
 func (s *Server) openFile(r *request) unix.Errno {
 	n, errno := s.node(r.in.NodeId)
 	if errno != 0 {
-		if r.in.NodeId < s.nextIno {
-			return unix.ESTALE // wiped: the kernel walks the path again
-		}
 		return errno
 	}
 	in := as[fuse.OpenIn](r.req)
@@ -53,7 +50,7 @@ func (s *Server) opendir(r *request) unix.Errno {
 }
 
 func (s *Server) readFile(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -77,7 +74,7 @@ func (s *Server) readFile(r *request) unix.Errno {
 }
 
 func (s *Server) writeFile(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -154,7 +151,7 @@ func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno 
 // release has nothing to release; pages that a mapping left behind go.
 func (s *Server) release(r *request) unix.Errno {
 	if n, ok := s.inodes[r.in.NodeId]; ok && n.mapped {
-		s.notify.inode(n.ino)
+		s.notify(Notice{Ino: n.ino})
 	}
 	return 0
 }

@@ -14,6 +14,7 @@ const (
 	savedNextIno = 8  // no inode was ever given a number from here on
 	watchWord    = 16 // see Watch
 	savedPanics  = 24 // how many there were
+	owedNotices  = 32 // the kernel is to be told to forget all inodes below
 	savedInit    = 64 // the INIT request
 )
 

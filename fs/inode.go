@@ -14,8 +14,10 @@ const (
 	blockSize = crypt.BlockSize
 
 	// Every change comes through this mount or is notified, so the kernel may
-	// keep names and attributes as long as it likes.
-	cacheSeconds = 1 << 30
+	// keep names and attributes for long. It is asked to look again after a
+	// minute for the one case in which a notice can be lost: a process that is
+	// killed between erasing a path and giving notice of it.
+	cacheSeconds = 60
 )
 
 // stamp is a time in nanoseconds as the kernel sends it: seconds before 1970
@@ -167,7 +169,7 @@ func (s *Server) free(n *inode) {
 // getattr, statx
 
 func (s *Server) getattr(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId, as[fuse.GetAttrIn](r.req).Flags()&fuse.FUSE_GETATTR_FH != 0)
 	if errno != 0 {
 		return errno
 	}
@@ -194,7 +196,7 @@ func (n *inode) entry(out *fuse.EntryOut) {
 }
 
 func (s *Server) statx(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId, as[fuse.StatxIn](r.req).GetattrFlags&fuse.FUSE_GETATTR_FH != 0)
 	if errno != 0 {
 		return errno
 	}
@@ -222,11 +224,11 @@ func decodeDev(rdev uint32) uint64 {
 // setattr serves chmod, chown, truncate and utimensat. The kernel has checked
 // that the caller may (default_permissions, setattr_prepare).
 func (s *Server) setattr(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	in := as[fuse.SetAttrInCommon](r.req)
+	n, errno := s.nodeOrHandle(r.in.NodeId, in.Valid&fuse.FATTR_FH != 0)
 	if errno != 0 {
 		return errno
 	}
-	in := as[fuse.SetAttrInCommon](r.req)
 	t := now()
 	if in.Valid&fuse.FATTR_SIZE != 0 {
 		if errno := s.resize(r, n, int64(in.Size), t); errno != 0 {

@@ -1,75 +1,94 @@
 package fs
 
 import (
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
 
-// notifier tells the kernel to forget what it has cached. Writing a notice can
-// block: invalidating pages waits for page faults that we have yet to answer,
-// invalidating a name for the lock of its directory. So it is a thread of its
-// own, and it never holds the server's lock.
-type notifier struct {
-	s       *Server
-	mu      sync.Mutex
-	changed sync.Cond // on mu: something to do, or nothing left
-	inodes  map[uint64]struct{}
-	entries map[entryNotice]struct{}
-	end     uint64 // all inodes below, if not 0
-	busy    bool
-	stopped bool
+// Notice is something that the kernel is to forget: a name, or the pages and
+// attributes of an inode, or of all inodes below a number.
+type Notice struct {
+	Parent uint64 `json:"parent,omitempty"` // of Name
+	Name   []byte `json:"name,omitempty"`
+	Ino    uint64 `json:"ino,omitempty"`
+	Below  uint64 `json:"below,omitempty"`
 }
 
-type entryNotice struct {
+// Notifier tells the kernel. Writing a notice can block: invalidating pages
+// waits until page faults and dirty pages have been answered, invalidating a
+// name for the lock of its directory. A thread that waits so cannot even be
+// killed. So it belongs into a process that need not end for the requests to be
+// answered, and it holds no lock meanwhile.
+type Notifier struct {
+	fuse int
+	logf func(format string, args ...any)
+
+	mu      sync.Mutex
+	changed *sync.Cond // something to do, or nothing left
+	inodes  map[uint64]struct{}
+	names   map[name]struct{}
+	below   uint64
+	busy    bool
+	held    bool
+}
+
+type name struct {
 	parent uint64
 	name   string
 }
 
-func newNotifier(s *Server) *notifier {
-	n := &notifier{s: s, inodes: make(map[uint64]struct{}), entries: make(map[entryNotice]struct{})}
-	n.changed.L = &n.mu
+// NewNotifier starts one for a connection.
+func NewNotifier(fuseFD int, logf func(format string, args ...any)) *Notifier {
+	n := &Notifier{fuse: fuseFD, logf: logf, inodes: make(map[uint64]struct{}), names: make(map[name]struct{})}
+	n.changed = sync.NewCond(&n.mu)
 	go n.run()
 	return n
 }
 
-// inode drops an inode's pages and attributes.
-func (n *notifier) inode(ino uint64) {
+// Add queues a notice. It never waits.
+func (n *Notifier) Add(list ...Notice) {
 	n.mu.Lock()
-	n.inodes[ino] = struct{}{}
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	for _, notice := range list {
+		switch {
+		case len(notice.Name) > 0:
+			n.names[name{notice.Parent, string(notice.Name)}] = struct{}{}
+		case notice.Ino != 0:
+			n.inodes[notice.Ino] = struct{}{}
+		}
+		n.below = max(n.below, notice.Below)
+	}
 	n.changed.Broadcast()
 }
 
-// below drops every inode below end, whichever of them the kernel knows: their
-// attributes are asked for again, and then they are found to be gone.
-func (n *notifier) below(end uint64) {
+// Hold lets nothing more be written, and says whether that came to be within
+// limit: then no thread waits for the kernel. Otherwise all is as before.
+func (n *Notifier) Hold(limit time.Duration) bool {
+	return n.await(limit, func() bool { n.held = !n.busy; return n.held })
+}
+
+// Release undoes Hold.
+func (n *Notifier) Release() {
 	n.mu.Lock()
-	n.end = end
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	n.held = false
 	n.changed.Broadcast()
 }
 
-// entry drops a name.
-func (n *notifier) entry(parent uint64, name string) {
-	n.mu.Lock()
-	n.entries[entryNotice{parent, name}] = struct{}{}
-	n.mu.Unlock()
-	n.changed.Broadcast()
+// Settle waits until the kernel has taken every notice given so far, but not
+// longer than limit, and says whether it has.
+func (n *Notifier) Settle(limit time.Duration) bool {
+	return n.await(limit, func() bool { return !n.busy && !n.pending() })
 }
 
-func (n *notifier) stop() {
-	n.mu.Lock()
-	n.stopped = true
-	n.mu.Unlock()
-	n.changed.Broadcast()
-}
-
-// settle waits until the kernel has seen every notice given so far, but not
-// longer than limit: a mapping that nobody serves could hold one up.
-func (n *notifier) settle(limit time.Duration) {
+// await waits for a condition under mu.
+func (n *Notifier) await(limit time.Duration, condition func() bool) bool {
 	expired := false
 	timer := time.AfterFunc(limit, func() {
 		n.mu.Lock()
@@ -80,63 +99,97 @@ func (n *notifier) settle(limit time.Duration) {
 	defer timer.Stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for !expired && !n.stopped && (n.busy || n.pending()) {
+	for !condition() {
+		if expired {
+			return false
+		}
 		n.changed.Wait()
 	}
+	return true
 }
 
-func (n *notifier) pending() bool { return len(n.inodes)+len(n.entries) > 0 || n.end != 0 }
+func (n *Notifier) pending() bool { return len(n.inodes)+len(n.names) > 0 || n.below != 0 }
 
-func (n *notifier) run() {
+func (n *Notifier) run() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for !n.stopped {
-		if !n.pending() {
-			n.busy = false
+	for {
+		if n.busy = false; n.held || !n.pending() {
 			n.changed.Broadcast()
 			n.changed.Wait()
 			continue
 		}
-		// Names first: until then a path may still lead to an old inode.
-		entries, inodes := n.entries, n.inodes
-		end := n.end
-		n.entries, n.inodes, n.end = make(map[entryNotice]struct{}), make(map[uint64]struct{}), 0
-		n.busy = true
+		names, inodes, below := maps.Clone(n.names), maps.Clone(n.inodes), n.below
+		clear(n.names)
+		clear(n.inodes)
+		n.below, n.busy = 0, true
 		n.mu.Unlock()
-		for e := range entries {
-			n.s.sendEntry(e)
+		// Names first: until then a path may still lead to an old inode.
+		for e := range names {
+			n.sendName(e)
 		}
-		for ino := range inodes {
-			n.s.sendInode(ino)
+		for _, ino := range slices.Sorted(maps.Keys(inodes)) {
+			n.sendInode(ino)
 		}
-		for ino := uint64(rootIno); ino < end; ino++ {
-			n.s.sendInode(ino)
+		for ino := uint64(rootIno); ino < below; ino++ {
+			n.sendInode(ino)
 		}
 		n.mu.Lock()
 	}
 }
 
-func (s *Server) sendInode(ino uint64) {
+func (n *Notifier) sendInode(ino uint64) {
 	b := make([]byte, outHeaderSize+sizeOf[fuse.NotifyInvalInodeOut]())
 	*as[fuse.NotifyInvalInodeOut](b[outHeaderSize:]) = fuse.NotifyInvalInodeOut{Ino: ino}
-	s.send(notifyInvalInode, b)
+	n.send(notifyInvalInode, b)
 }
 
-func (s *Server) sendEntry(e entryNotice) {
+func (n *Notifier) sendName(e name) {
 	size := sizeOf[fuse.NotifyInvalEntryOut]()
 	b := make([]byte, outHeaderSize+size+len(e.name)+1)
 	*as[fuse.NotifyInvalEntryOut](b[outHeaderSize:]) = fuse.NotifyInvalEntryOut{Parent: e.parent, NameLen: uint32(len(e.name))}
 	copy(b[outHeaderSize+size:], e.name)
-	s.send(notifyInvalEntry, b)
+	n.send(notifyInvalEntry, b)
 }
 
 // send writes a notice: a reply to nothing, with the code in place of an error.
-func (s *Server) send(code int32, b []byte) {
+func (n *Notifier) send(code int32, b []byte) {
 	*as[fuse.OutHeader](b) = fuse.OutHeader{Length: uint32(len(b)), Status: code}
-	_, err := unix.Write(s.fuse, b)
+	_, err := unix.Write(n.fuse, b)
 	switch err {
 	case nil, unix.ENOENT, unix.ENODEV, unix.ENOTDIR, unix.ENOTEMPTY: // the kernel does not have it, or any more
 	default:
-		s.logf("telling the kernel to forget (notice %d): %v", code, err)
+		n.logf("telling the kernel to forget (notice %d): %v", code, err)
+	}
+}
+
+// What a server has to say when it takes over: its predecessor may have died
+// with notices unsaid.
+
+// oweNotices notes before a wipe that everything so far is to be forgotten.
+func (s *Server) oweNotices() {
+	atomic.StoreUint64(as[uint64](s.mem.Slots()[owedNotices:]), s.nextIno)
+}
+
+// NoticesSettled notes, in the memory that processes share, that the kernel has
+// taken all notices.
+func NoticesSettled(slots []byte) { atomic.StoreUint64(as[uint64](slots[owedNotices:]), 0) }
+
+// renotify drops the pages of all files that the kernel knows, and everything
+// that a wipe has destroyed.
+func (s *Server) renotify() {
+	if owed := atomic.LoadUint64(as[uint64](s.mem.Slots()[owedNotices:])); owed != 0 {
+		s.notify(Notice{Below: owed})
+	}
+	for ino, n := range s.inodes {
+		if n.isRegular() && n.lookups > 0 {
+			s.notify(Notice{Ino: ino})
+		}
+	}
+}
+
+func (s *Server) notify(n Notice) {
+	if s.cfg.Notify != nil {
+		s.cfg.Notify(n)
 	}
 }

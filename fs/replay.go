@@ -31,9 +31,10 @@ func (s *Server) load() error {
 	if len(s.inodes) == 0 { // the first time, or after a wipe
 		s.mem.Keys.Sweep()
 		s.begin()
-		s.notify.below(s.nextIno)
+		s.renotify()
 		return nil
 	}
+	defer s.renotify()
 	return s.claim()
 }
 

@@ -65,7 +65,7 @@ func TestShortSlot(t *testing.T) {
 	s := newBench(t, 1<<20, 32)
 	for _, n := range []uint32{1, uint32(inHeaderSize) - 1, slotRequest + 1, 1 << 31} {
 		*as[fuse.InHeader](s.r.mem) = fuse.InHeader{Length: n, Opcode: opLookup, NodeId: rootIno}
-		s.handle(s.r)
+		s.serveOne(s.r)
 		if s.r.pending() {
 			t.Errorf("a request of %d bytes was left in the slot", n)
 		}

@@ -39,7 +39,10 @@ func runWorker() error {
 	if err != nil {
 		return err
 	}
-	s, err := New(firstFD, mem, resumeConfig())
+	cfg := resumeConfig()
+	notifier := NewNotifier(firstFD, cfg.Logf)
+	cfg.Notify = func(n Notice) { notifier.Add(n) }
+	s, err := New(firstFD, mem, cfg)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type Config struct {
 	GID     uint32
 	NoAtime bool                             // mounted noatime: reads stamp nothing
 	Logf    func(format string, args ...any) // never given contents, keys or names
+	Notify  func(Notice)                     // see Notifier; called under the lock, must not wait
 }
 
 // MemoryConfig is the memory that a Server of this size needs.
@@ -39,15 +40,12 @@ func MemoryConfig(quota int64, inodes int, secretmem crypt.Secretmem) crypt.Memo
 
 // Server serves one FUSE connection.
 //
-// Lock order: mu, then notify's. mu covers the index, the memory and the
-// transaction; whoever holds it touches nothing but memory, so no request ever
-// waits for another program. The notifier never holds mu while it writes to
-// the kernel, which may block until a request is answered.
+// mu covers the index, the memory and the transaction. Whoever holds it touches
+// nothing but memory, so that no request ever waits for another program.
 type Server struct {
 	fuse    int
 	mem     *crypt.Memory
 	cfg     Config
-	notify  *notifier
 	control chan func() // run by serveControl
 	gone    atomic.Bool // stopped for good
 
@@ -87,7 +85,6 @@ func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
 	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, inodeLimit: cfg.Inodes}
 	s.tx.s = s
-	s.notify = newNotifier(s)
 	s.control = make(chan func())
 	go s.serveControl()
 	return s
@@ -117,13 +114,31 @@ func (s *Server) clearIndex() {
 	s.tx.reset()
 }
 
-// node finds the inode a request is about. EIO is for what a wipe destroyed.
+// node finds the inode that a path led to. What a wipe destroyed is stale: the
+// kernel walks the path again, and asks.
 func (s *Server) node(ino uint64) (*inode, unix.Errno) {
+	n := s.inodes[ino]
+	if n == nil {
+		return nil, unix.ESTALE
+	}
+	return n, 0
+}
+
+// handle finds the inode of an open file. There is nothing to walk again.
+func (s *Server) handle(ino uint64) (*inode, unix.Errno) {
 	n := s.inodes[ino]
 	if n == nil {
 		return nil, unix.EIO
 	}
 	return n, 0
+}
+
+// nodeOrHandle is for requests that come either way.
+func (s *Server) nodeOrHandle(ino uint64, isHandle bool) (*inode, unix.Errno) {
+	if isHandle {
+		return s.handle(ino)
+	}
+	return s.node(ino)
 }
 
 func (s *Server) logf(format string, args ...any) {
@@ -161,6 +176,5 @@ func (s *Server) Serve(ready func()) error {
 
 // Close ends the server's own threads. Serve has returned.
 func (s *Server) Close() {
-	s.notify.stop()
 	close(s.control)
 }

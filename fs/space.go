@@ -10,7 +10,7 @@ import (
 
 // fallocate sets space aside or punches a hole; tmpfs can do no more either.
 func (s *Server) fallocate(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -120,7 +120,7 @@ func (s *Server) zero(r *request, n *inode, off, end int64) unix.Errno {
 
 // lseek answers SEEK_DATA and SEEK_HOLE in blocks, as tmpfs does in pages.
 func (s *Server) lseek(r *request) unix.Errno {
-	n, errno := s.node(r.in.NodeId)
+	n, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -161,11 +161,11 @@ const copyMax = 1 << 20
 
 func (s *Server) copyFileRange(r *request) unix.Errno {
 	in := as[fuse.CopyFileRangeIn](r.req)
-	src, errno := s.node(r.in.NodeId)
+	src, errno := s.handle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
-	dst, errno := s.node(in.NodeIdOut)
+	dst, errno := s.handle(in.NodeIdOut)
 	if errno != 0 {
 		return errno
 	}

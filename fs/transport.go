@@ -98,13 +98,13 @@ func (s *Server) serve(slot int, ready func()) error {
 	debug.SetPanicOnFault(true) // memory may run out under a sparse mapping
 	r := s.newRequest(slot)
 	if r.pending() {
-		s.handle(r)
+		s.serveOne(r)
 	}
 	clear(r.mem) // a predecessor may have died while it was clearing
 	ready()
 	for {
 		if r.pending() {
-			s.handle(r)
+			s.serveOne(r)
 			continue
 		}
 		n, err := unix.Read(s.fuse, r.mem[:slotRequest])
@@ -128,8 +128,8 @@ func (r *request) pending() bool { return atomic.LoadUint32(r.length()) != 0 }
 
 func (r *request) length() *uint32 { return (*uint32)(unsafe.Pointer(&r.mem[0])) }
 
-// handle serves the request in the slot and empties it.
-func (s *Server) handle(r *request) {
+// serveOne serves the request in the slot and empties it.
+func (s *Server) serveOne(r *request) {
 	s.wakeWatch()
 	n := *r.length()
 	if int(n) < inHeaderSize || int(n) > slotRequest {

@@ -4,16 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
 )
-
-// settleLimit is how long a wipe waits for the kernel to forget names and
-// attributes; the keys are gone before it starts to wait.
-const settleLimit = time.Second
 
 // quietly runs f, which may touch keys, on a thread that may.
 func (s *Server) quietly(f func()) {
@@ -31,12 +26,11 @@ func (s *Server) serveControl() {
 }
 
 // Wipe destroys every key, empties the tree and starts a fresh session. What
-// was open answers EIO from then on. It returns when the kernel has forgotten
-// the old tree, or a second later.
+// was open answers EIO from then on. When it returns the keys are gone, and
+// notices are given of all that the kernel still has of the old tree.
 func (s *Server) Wipe() error {
 	var err error
 	s.quietly(func() { err = s.wipe() })
-	s.notify.settle(settleLimit)
 	return err
 }
 
@@ -46,6 +40,7 @@ func (s *Server) wipe() error {
 	if s.gone.Load() {
 		return errStopped
 	}
+	s.oweNotices()
 	s.mem.Fresh()
 	old := s.inodes
 	s.begin()
@@ -53,11 +48,11 @@ func (s *Server) wipe() error {
 	s.readOnly = ""
 	s.wipes++
 	for name := range old[rootIno].dir.names {
-		s.notify.entry(rootIno, name)
+		s.notify(Notice{Parent: rootIno, Name: []byte(name)})
 	}
 	for ino, n := range old {
 		if n.lookups > 0 {
-			s.notify.inode(ino)
+			s.notify(Notice{Ino: ino})
 		}
 	}
 	return nil
@@ -81,7 +76,6 @@ func (s *Server) Stop() {
 // follows no symlink; the keys of all files are gone when it returns.
 func (s *Server) WipePath(rel string) (files int, err error) {
 	s.quietly(func() { files, err = s.wipePath(rel) })
-	s.notify.settle(settleLimit)
 	return files, err
 }
 
@@ -147,9 +141,9 @@ func (s *Server) erase(p *inode, e *dirent) (files int) {
 	}
 	s.room(0)
 	t := now()
-	s.notify.entry(p.ino, e.name)
-	s.notify.inode(n.ino)
-	s.notify.inode(p.ino)
+	s.notify(Notice{Parent: p.ino, Name: []byte(e.name)})
+	s.notify(Notice{Ino: n.ino})
+	s.notify(Notice{Ino: p.ino})
 	if n.isRegular() {
 		s.resize(nil, n, 0, t)
 		n.grace = 0

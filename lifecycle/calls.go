@@ -4,15 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"tokenfs/fs"
 )
 
 // What the keeper asks of its worker; each of it ends, whatever the worker does.
 
 // call asks the worker, waiting for one that is being started.
 func (s *supervisor) call(m toWorker, limit time.Duration) (toKeeper, error) {
-	s.calls.Lock()
-	defer s.calls.Unlock()
 	deadline := time.After(limit)
+	select {
+	case s.calls <- struct{}{}:
+		defer func() { <-s.calls }()
+	case <-deadline: // of somebody who has more patience
+		return toKeeper{}, errNoAnswer
+	}
 	c := s.awaitWorker(limit)
 	if c == nil {
 		return toKeeper{}, errNoAnswer
@@ -90,19 +96,26 @@ func (s *supervisor) status() (st workerStatus, pid int, restarts int, err error
 	return st, pid, s.restarts, err
 }
 
+// settleLimit is how long a wipe waits for the kernel to forget names and
+// attributes; the keys are gone before it starts to wait.
+const settleLimit = time.Second
+
 // wipe destroys all keys; if the worker cannot, it is killed and they are
 // destroyed here.
 func (s *supervisor) wipe() error {
+	defer func() {
+		if s.notes.Settle(settleLimit) {
+			fs.NoticesSettled(s.memory.Slots())
+		}
+	}()
 	if _, err := s.call(toWorker{Verb: verbWipe}, answerLimit); err == nil || !errors.Is(err, errNoAnswer) {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wiping = true
-	if s.current != nil {
-		s.current.kill()
-	}
-	for s.wiping && !s.ending {
+	s.killAll()
+	for s.wiping && !s.ended {
 		s.changed.Wait()
 	}
 	return nil
@@ -110,6 +123,7 @@ func (s *supervisor) wipe() error {
 
 func (s *supervisor) wipePath(path []byte) (files int, err error) {
 	answer, err := s.call(toWorker{Verb: verbWipe, Path: path}, wipeLimit)
+	s.notes.Settle(settleLimit)
 	if errors.Is(err, errNoAnswer) {
 		err = fmt.Errorf("%s: %w: try again, or wipe everything", path, err)
 	}
@@ -124,19 +138,35 @@ func (s *supervisor) stop() {
 	s.ending = true
 	s.mu.Unlock()
 	s.changed.Broadcast()
-	if alive {
-		s.call(toWorker{Verb: verbStop}, answerLimit)
+	if !alive {
+		s.end()
+	} else if _, err := s.call(toWorker{Verb: verbStop}, answerLimit); errors.Is(err, errNoAnswer) {
+		s.end()
 	}
 	s.memory.Destroy()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.changed.Broadcast()
 }
 
-// end kills a worker that is still there.
+// end kills a worker that is still there, or about to be.
 func (s *supervisor) end() {
 	s.mu.Lock()
-	c := s.current
+	killed := s.killAll()
 	s.mu.Unlock()
-	if c != nil {
-		c.kill()
+	for _, c := range killed {
 		<-c.died
 	}
+}
+
+// killAll is called with mu held.
+func (s *supervisor) killAll() (killed []*child) {
+	for _, c := range []*child{s.current, s.starting} {
+		if c != nil {
+			c.kill()
+			killed = append(killed, c)
+		}
+	}
+	return killed
 }

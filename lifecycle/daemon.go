@@ -203,6 +203,7 @@ func (d *daemon) start() (err error) {
 	d.serve()
 	if d.worker.awaitWorker(startTimeout) == nil {
 		err := errors.New("no worker came up")
+		d.worker.stop()
 		select {
 		case over := <-d.worker.over:
 			err = over
@@ -280,6 +281,9 @@ func (d *daemon) stop() error {
 	case <-time.After(idleTimeout):
 		d.busy = true
 		d.worker.end()
+		if !d.worker.notes.Hold(idleTimeout) {
+			d.mount.abort() // or this process could not end
+		}
 	}
 	d.err = errors.Join(serving, err, d.control.close())
 	close(d.ended)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,8 +48,8 @@ func newMount(dir *os.File, path string, o mountOptions) (m *mount, err error) {
 	if err != nil {
 		if fd >= 0 {
 			unix.Close(fd) // which kills the connection, wherever it got mounted
-			clearStray(dir, before)
 		}
+		clearStray(dir, before) // a helper may have mounted and then failed
 		return nil, err
 	}
 	return m, nil
@@ -205,4 +206,12 @@ func (e mountEntry) refuseForeign() error {
 		return faultf(Mountpoint, "the tokenfs on %s belongs to uid %d: choose another directory", e.Point, uid)
 	}
 	return nil
+}
+
+// abort fails whatever the kernel still waits for on this connection, see
+// fuse.rst in the kernel's documentation. It needs fusectl, which systemd
+// mounts; without it, those who wait go on waiting.
+func (m *mount) abort() {
+	_, minor, _ := strings.Cut(m.entry.Dev, ":")
+	os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
 }

@@ -28,7 +28,10 @@ const (
 	// lookEvery is how often requests are looked at while there are any.
 	lookEvery = answerLimit / 4
 	// startLimit is how many workers in a row may fail before they are ready.
-	startLimit = 5
+	// Where one served before, it takes startPatience as well: who kills
+	// workers faster than they start must not cost anybody the contents.
+	startLimit    = 5
+	startPatience = 2 * answerLimit
 )
 
 // errNoAnswer means that the worker had to be replaced.
@@ -41,21 +44,25 @@ type supervisor struct {
 	fuse   int
 	state  workerState
 	logf   func(format string, args ...any)
+	notes  *fs.Notifier
 	over   chan error // the filesystem is: nil if it was unmounted
 
-	calls    sync.Mutex // one at a time
+	calls    chan struct{} // full while one is made
 	mu       sync.Mutex
-	changed  *sync.Cond // current, wiping or ending
+	changed  *sync.Cond // current, wiping, ending or ended
 	current  *child     // nil while there is none that is ready
+	starting *child     // not ready yet
 	pids     []int      // the worker's, also while it is not ready
 	restarts int
 	wiping   bool // wanted as soon as no worker runs
 	ending   bool // start no more workers
+	ended    bool // no keys are left
 	lastID   uint64
 }
 
 func newSupervisor(memory *crypt.Memory, fuse int, state workerState, logf func(string, ...any)) *supervisor {
-	s := &supervisor{memory: memory, fuse: fuse, state: state, logf: logf, over: make(chan error, 1)}
+	s := &supervisor{memory: memory, fuse: fuse, state: state, logf: logf, over: make(chan error, 1), calls: make(chan struct{}, 1)}
+	s.notes = fs.NewNotifier(fuse, logf)
 	s.state.Secret, s.state.Why = memory.FDs().Secret, memory.FDs().Why
 	s.changed = sync.NewCond(&s.mu)
 	return s
@@ -68,38 +75,48 @@ func (s *supervisor) run() {
 	go s.watch()
 	err := s.keep()
 	s.over <- err
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	s.changed.Broadcast()
 	select {}
 }
 
 func (s *supervisor) keep() error {
-	for failures := 0; failures < startLimit; {
+	var served time.Time
+	for failures := 0; ; {
 		c, err := s.launch()
 		if err == nil {
-			failures = 0
 			s.set(c)
 			<-c.died
 			s.set(nil)
 			err = c.reap()
+			served, failures = time.Now(), 0
 		}
-		if again := s.between(err == nil); !again {
+		again, wiped := s.between(err == nil)
+		switch {
+		case !again:
 			return nil
-		}
-		if c == nil {
+		case wiped:
+			failures = 0
+		case c != nil:
+			s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
+		default:
 			failures++
 			s.logf("a worker failed to start: %v", err)
-			time.Sleep(time.Duration(failures*failures) * 10 * time.Millisecond)
-			continue
+			if failures >= startLimit && time.Since(served) >= startPatience {
+				return fmt.Errorf("%d workers in a row failed to start, the last one because: %w: everything is wiped and unmounted, look into that and run tokenfs mount", failures, err)
+			}
+			time.Sleep(time.Duration(min(failures*failures, 25)) * 10 * time.Millisecond)
 		}
-		s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
 	}
-	return fmt.Errorf("%d workers in a row failed to start", startLimit)
 }
 
 func (s *supervisor) set(c *child) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = c
-	if c != nil && s.wiping {
+	s.current, s.starting = c, nil
+	if c != nil && (s.wiping || s.ending) {
 		c.kill() // it is in the way
 	}
 	s.changed.Broadcast()
@@ -107,20 +124,20 @@ func (s *supervisor) set(c *child) {
 
 // between does what needs a moment without a worker, and says whether there is
 // to be another.
-func (s *supervisor) between(unmounted bool) (again bool) {
+func (s *supervisor) between(unmounted bool) (again, wiped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.changed.Broadcast()
-	if s.wiping {
+	if s.ending || unmounted {
+		s.ending = true
+		return false, false
+	}
+	if wiped = s.wiping; wiped {
 		crypt.Quietly(s.memory.Fresh)
 		s.wiping = false
 	}
-	if s.ending || unmounted {
-		s.ending = true
-		return false
-	}
 	s.restarts++
-	return true
+	return true, wiped
 }
 
 // A child is a worker as its keeper sees it.
@@ -131,6 +148,7 @@ type child struct {
 	died    chan struct{} // it is a zombie: its pid is still its own
 	ready   chan struct{}
 	answers chan toKeeper
+	notes   *fs.Notifier
 	logf    func(format string, args ...any)
 }
 
@@ -141,9 +159,13 @@ func (s *supervisor) launch() (*child, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.pids = []int{c.pid}
+	s.pids, s.starting = []int{c.pid}, c
+	if s.ending || s.wiping {
+		c.kill()
+	}
 	s.mu.Unlock()
 	if err := s.handTo(c); err != nil {
+		s.set(nil)
 		c.kill()
 		<-c.died
 		if end := c.reap(); end != nil {
@@ -185,7 +207,7 @@ func (s *supervisor) spawn(role string, whenAlone syscall.Signal) (*child, error
 		said.Close()
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
-	c := &child{pid: pid, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf}
+	c := &child{pid: pid, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
 	go c.await()
 	go c.relay(said)
 	go func() { <-c.died; h.close() }() // it will not come any more
@@ -293,6 +315,8 @@ func (c *child) listen() {
 			close(c.ready)
 		case m.Log != "":
 			c.logf("%s", m.Log)
+		case m.Notice != nil:
+			c.notes.Add(*m.Notice)
 		default:
 			select {
 			case c.answers <- m:
@@ -328,10 +352,9 @@ func (s *supervisor) watch() {
 // replace kills the worker there is; run starts another.
 func (s *supervisor) replace(format string, args ...any) {
 	s.mu.Lock()
-	c := s.current
-	s.mu.Unlock()
-	if c != nil {
+	defer s.mu.Unlock()
+	if s.current != nil {
 		s.logf(format, args...)
-		c.kill()
+		s.current.kill()
 	}
 }

@@ -141,8 +141,15 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	// An exec waits for all threads to end, one that waits for the kernel among
+	// them, and the kernel may wait for a worker. The next one gives all notices.
+	if !d.worker.notes.Hold(answerLimit) {
+		f.Close()
+		return nil, fmt.Errorf("upgrade to %s: the kernel is busy with mapped files: try again", d.program.Path)
+	}
 	holder, name, err := d.hold()
 	if err != nil {
+		d.worker.notes.Release()
 		f.Close()
 		return nil, fmt.Errorf("upgrade to %s: %w", d.program.Path, err)
 	}
@@ -157,6 +164,7 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 		<-holder.died
 		holder.reap()
 		f.Close()
+		d.worker.notes.Release()
 		d.control.answering.Unlock()
 		d.journal.logf("upgrade to %s: %v: the old version goes on", d.program.Path, err)
 	}, nil

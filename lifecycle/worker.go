@@ -48,7 +48,8 @@ type toWorker struct {
 type toKeeper struct {
 	Ready  bool          `json:"ready,omitempty"`
 	Log    string        `json:"log,omitempty"`
-	ID     uint64        `json:"id,omitempty"` // of the request this answers
+	Notice *fs.Notice    `json:"notice,omitempty"` // for the kernel; see fs.Notifier
+	ID     uint64        `json:"id,omitempty"`     // of the request this answers
 	Error  string        `json:"error,omitempty"`
 	Errno  unix.Errno    `json:"errno,omitempty"` // what Error wraps
 	Files  int           `json:"files,omitempty"`
@@ -118,6 +119,8 @@ func work(name string) error {
 	}
 	conn.SetDeadline(time.Time{}) // from here on the keeper says something when it likes
 	w := &workerProcess{conn: conn}
+	w.more = sync.NewCond(&w.mu)
+	go w.deliver()
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
 		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why})
 	if err != nil {
@@ -125,7 +128,8 @@ func work(name string) error {
 	}
 	w.memory = mem
 	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Inodes: st.Inodes,
-		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Logf: w.logf})
+		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Logf: w.logf,
+		Notify: func(n fs.Notice) { w.send(toKeeper{Notice: &n}) }})
 	if err != nil {
 		return err
 	}
@@ -137,22 +141,41 @@ type workerProcess struct {
 	conn   *net.UnixConn
 	memory *crypt.Memory
 	server *fs.Server
-	mu     sync.Mutex // of writing to conn
+
+	mu    sync.Mutex
+	more  *sync.Cond
+	queue []toKeeper
 }
 
 func (w *workerProcess) logf(format string, args ...any) {
-	// Never wait for the keeper: requests are logged from under their lock.
-	go w.send(toKeeper{Log: fmt.Sprintf(format, args...)})
+	w.send(toKeeper{Log: fmt.Sprintf(format, args...)})
 }
 
+// send queues a message. It never waits for the keeper, which somebody may have
+// stopped: requests are answered all the same.
 func (w *workerProcess) send(m toKeeper) {
-	line, err := encode(m)
-	if err != nil {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.conn.Write(line)
+	w.queue = append(w.queue, m)
+	w.more.Signal()
+}
+
+// deliver writes what is queued, in order.
+func (w *workerProcess) deliver() {
+	for {
+		w.mu.Lock()
+		for len(w.queue) == 0 {
+			w.more.Wait()
+		}
+		queue := w.queue
+		w.queue = nil
+		w.mu.Unlock()
+		for _, m := range queue {
+			if line, err := encode(m); err == nil {
+				w.conn.Write(line)
+			}
+		}
+	}
 }
 
 // obey ends the process when the keeper is gone: its keys go with it.
