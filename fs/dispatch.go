@@ -30,7 +30,7 @@ var (
 // and INTERRUPT go their default way, ACCESS is decided by default_permissions.
 var operations = [opStatx + 1]operation{
 	opLookup:        {serve: (*Server).lookup, fixed: size0, names: 1},
-	opGetattr:       {serve: (*Server).getattr, fixed: sizeOf[fuse.GetAttrIn]()},
+	opGetattr:       {serve: (*Server).getattr, fixed: size0},
 	opSetattr:       {serve: (*Server).setattr, fixed: sizeOf[fuse.SetAttrInCommon](), changes: true},
 	opReadlink:      {serve: (*Server).readlink, fixed: size0},
 	opSymlink:       {serve: (*Server).symlink, fixed: size0, names: 2, changes: true},

@@ -124,21 +124,14 @@ func (s *Server) node(ino uint64) (*inode, unix.Errno) {
 	return n, 0
 }
 
-// handle finds the inode of an open file. There is nothing to walk again.
+// handle finds the inode of a request that may come from an open file, where
+// there is nothing to walk again.
 func (s *Server) handle(ino uint64) (*inode, unix.Errno) {
 	n := s.inodes[ino]
 	if n == nil {
 		return nil, unix.EIO
 	}
 	return n, 0
-}
-
-// nodeOrHandle is for requests that come either way.
-func (s *Server) nodeOrHandle(ino uint64, isHandle bool) (*inode, unix.Errno) {
-	if isHandle {
-		return s.handle(ino)
-	}
-	return s.node(ino)
 }
 
 func (s *Server) logf(format string, args ...any) {
