@@ -18,8 +18,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == launcherName {
+	switch filepath.Base(os.Args[0]) {
+	case launcherName:
 		launcherMain()
+	case manyName:
+		manyMain()
 	}
 	code := m.Run()
 	for _, dir := range builtDirs {

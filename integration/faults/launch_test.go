@@ -147,7 +147,7 @@ func (l *launched) judge(n *notification) (errno unix.Errno) {
 func role(tid int) string {
 	cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", tid))
 	argv0, rest, _ := strings.Cut(string(cmdline), "\x00")
-	if strings.HasSuffix(argv0, "tokenfs") && strings.Contains(rest, "--foreground") {
+	if strings.HasSuffix(argv0, "tokenfs") && (strings.Contains(rest, "--foreground") || strings.HasPrefix(rest, "mount\x00-f")) {
 		return "keeper"
 	}
 	return argv0
@@ -166,6 +166,12 @@ func threadGroup(tid int) int {
 func launch(u *installed.User, calls []int, r refusal, args ...string) (l *launched, said string, code int) {
 	u.Helper()
 	l = &launched{refuse: r}
+	said, code = l.run(u, calls, args...)
+	return l, said, code
+}
+
+func (l *launched) run(u *installed.User, calls []int, args ...string) (said string, code int) {
+	u.Helper()
 	program := u.Top + "/" + launcherName
 	if _, err := os.Stat(program); err != nil {
 		if err := installed.Copy("/proc/self/exe", program, 0o700); err != nil {
@@ -198,7 +204,7 @@ func launch(u *installed.User, calls []int, r refusal, args ...string) (l *launc
 	if code == 111 {
 		u.Fatalf("nothing was launched: %s", said)
 	}
-	return l, said, code
+	return said, code
 }
 
 func numbers(calls []int) string {
@@ -264,7 +270,6 @@ var refusals = []refusal{
 	{name: "pipe2", nr: unix.SYS_PIPE2, errno: unix.EMFILE},
 	{name: "prctl", nr: unix.SYS_PRCTL, errno: unix.EPERM},
 	{name: "recvmsg", nr: unix.SYS_RECVMSG, errno: unix.ENOMEM},
-	{name: "fallocate", nr: unix.SYS_FALLOCATE, errno: unix.ENOMEM},
 }
 
 func watched() (calls []int) {

@@ -1,0 +1,172 @@
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/integration/installed"
+)
+
+// manyName is this program as a client that has a great many files.
+const manyName = "many"
+
+type manyOrder struct {
+	Dir            string
+	Files, Handles int
+	Keeper         int
+	Kills          int
+}
+
+type manyReport struct {
+	Pauses  []time.Duration
+	Wrong   string
+	Created time.Duration
+}
+
+func manyMain() {
+	var o manyOrder
+	json.Unmarshal([]byte(os.Args[1]), &o)
+	r := manyReport{}
+	if err := many(o, &r); err != nil {
+		r.Wrong = err.Error()
+	}
+	json.NewEncoder(os.Stdout).Encode(r)
+	os.Exit(0)
+}
+
+func many(o manyOrder, r *manyReport) error {
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(o.Handles) + 64, Max: uint64(o.Handles) + 64})
+	start := time.Now()
+	at := func(i int) string { return filepath.Join(o.Dir, fmt.Sprintf("d%d/f%d", i%100, i)) }
+	text := func(i int) []byte { return fmt.Appendf(nil, "contents of %d", i) }
+	for i := range 100 {
+		if err := os.Mkdir(filepath.Join(o.Dir, fmt.Sprintf("d%d", i)), 0o700); err != nil {
+			return err
+		}
+	}
+	for i := range o.Files {
+		if i%10 == 0 { // the others are empty: a page each would be 400 MB
+			if err := os.WriteFile(at(i), text(i), 0o600); err != nil {
+				return err
+			}
+			continue
+		}
+		f, err := os.Create(at(i))
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	open := make([]*os.File, o.Handles)
+	for h := range open {
+		f, err := os.OpenFile(at(h*10%o.Files), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		open[h] = f
+	}
+	if o.Handles > 0 {
+		if err := os.Remove(at(0)); err != nil { // open, and without a name
+			return err
+		}
+	}
+	r.Created = time.Since(start)
+	for k := range o.Kills {
+		for _, pid := range childrenOf(o.Keeper) {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+		start := time.Now()
+		if _, err := os.Lstat(filepath.Join(o.Dir, fmt.Sprintf("nothing%d", k))); !os.IsNotExist(err) {
+			return err
+		}
+		r.Pauses = append(r.Pauses, time.Since(start))
+		for h, f := range open {
+			if h%7 != k%7 {
+				continue
+			}
+			i := h * 10 % o.Files
+			b := make([]byte, 64)
+			n, _ := f.ReadAt(b, 0)
+			if !bytes.Equal(b[:n], text(i)) {
+				return fmt.Errorf("handle %d of file %d holds %q", h, i, b[:n])
+			}
+		}
+	}
+	names := 0
+	for i := range 100 {
+		list, err := os.ReadDir(filepath.Join(o.Dir, fmt.Sprintf("d%d", i)))
+		if err != nil {
+			return err
+		}
+		names += len(list)
+	}
+	want := o.Files
+	if o.Handles > 0 {
+		want--
+	}
+	if names != want {
+		return fmt.Errorf("%d files are left of %d", names, want)
+	}
+	for i := 10; i < o.Files; i += 10 {
+		if b, err := os.ReadFile(at(i)); err != nil || !bytes.Equal(b, text(i)) {
+			return fmt.Errorf("file %d holds %q, %v", i, b, err)
+		}
+	}
+	return nil
+}
+
+func childrenOf(pid int) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, l := range lists {
+		b, _ := os.ReadFile(l)
+		for _, f := range bytes.Fields(b) {
+			var n int
+			fmt.Sscan(string(f), &n)
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+// A worker is back in time, and knows everything, however much there is.
+func TestManyFilesAndHandles(t *testing.T) {
+	u := installed.New(t, command(t), installed.Packaged)
+	u.Must("mount", "--inodes", "200000", "--size", "128M")
+	program := filepath.Join(u.Top, manyName)
+	if err := installed.Copy("/proc/self/exe", program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := json.Marshal(manyOrder{Dir: u.Mountpoint(), Files: 100_000, Handles: 20_000, Keeper: u.Status().Mount.PID, Kills: 10})
+	cmd := u.Program(program, string(text))
+	// Only root may raise the limit on open files.
+	cmd.Args = append([]string{"prlimit", "--nofile=20100:20100", "setpriv", fmt.Sprintf("--reuid=%d", u.UID), fmt.Sprintf("--regid=%d", u.UID), "--clear-groups", program}, string(text))
+	cmd.Path = "/usr/bin/prlimit"
+	cmd.SysProcAttr = nil
+	said, code := u.End(cmd)
+	var r manyReport
+	if err := json.Unmarshal([]byte(said), &r); err != nil || code != 0 {
+		t.Fatalf("the client ended with %d and said %q", code, said)
+	}
+	if r.Wrong != "" {
+		t.Error(r.Wrong)
+	}
+	s := u.Status()
+	t.Logf("100,000 files and 20,000 handles made in %v; pauses after kills: %v; %d restarts; memory %+v, arena %d MiB", r.Created, r.Pauses, s.Worker.Restarts, s.Memory, s.Content.Arena>>20)
+	for _, p := range r.Pauses {
+		if p > 2*time.Second {
+			t.Errorf("a pause of %v: workers are given up after 2 s", p)
+		}
+	}
+	if s.Worker.Restarts < 10 {
+		t.Errorf("%d restarts after 10 kills", s.Worker.Restarts)
+	}
+	u.Must("unmount")
+	u.NothingLeft()
+}
