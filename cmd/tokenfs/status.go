@@ -45,6 +45,9 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))
 	line("sealed with\t%s", s.AEAD)
+	if n := s.Worker.Restarts; n > 0 {
+		line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
+	}
 	if c.ReadOnly != "" {
 		line("READ-ONLY\t%s", c.ReadOnly)
 	}
@@ -82,6 +85,13 @@ func memoryText(s lifecycle.Status) string {
 	}
 	return fmt.Sprintf("%s locked (%s), %s in the daemon in all (PSS), %s of that sealed contents",
 		known(s.Memory.Locked), limit, known(s.Memory.PSS), bytesText(s.Content.Arena))
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func known(n int64) string {
