@@ -89,6 +89,9 @@ func Copy(from, to string, mode os.FileMode) error {
 		return err
 	}
 	defer in.Close()
+	// No child may inherit the file while it can be written: nobody could run it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err

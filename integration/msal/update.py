@@ -6,7 +6,9 @@ It prints "ready", begins when it reads a line, and prints "finished" at the end
 warnings that MSAL logged, one a line.
 """
 import logging
+import random
 import sys
+import time
 
 import msal_extensions
 
@@ -16,6 +18,7 @@ cache = msal_extensions.PersistedTokenCache(msal_extensions.FilePersistence(cach
 print("ready", flush=True)
 sys.stdin.readline()
 for i in range(count):
+    time.sleep(random.uniform(0, 0.4))  # else some wait for the lock longer than MSAL does
     # An access token and the app's metadata: two cycles of lock, reload and rewrite.
     cache.add({
         "client_id": "app",
