@@ -223,7 +223,15 @@ type probe struct {
 	before unix.Stat_t
 }
 
-var probeEpoch = time.Now().Truncate(time.Second)
+// probeEpoch is the same in all processes of a test run.
+var probeEpoch = func() time.Time {
+	if t, err := time.Parse(time.RFC3339, os.Getenv(envEpoch)); err == nil {
+		return t
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	os.Setenv(envEpoch, now.Format(time.RFC3339))
+	return now
+}()
 
 // probeTimes are access and modification time: relatime behaves differently
 // for each pair.

@@ -24,6 +24,7 @@ const (
 	envDir       = "TOKENFS_TEST_DIR"       // test this directory, mount nothing
 	envNamespace = "TOKENFS_TEST_NAMESPACE" // we are in our own mount namespace
 	envRole      = "TOKENFS_TEST_ROLE"      // we are a daemon or a client process
+	envEpoch     = "TOKENFS_TEST_EPOCH"     // when the run began
 	envArgs      = "TOKENFS_TEST_ROLE_ARGS" // its arguments, JSON
 )
 
