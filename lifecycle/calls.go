@@ -23,6 +23,7 @@ func (s *supervisor) call(m toWorker, limit time.Duration) (toKeeper, error) {
 	if c == nil {
 		return toKeeper{}, errNoAnswer
 	}
+	deadline = time.After(limit) // it shall not suffer for its predecessor
 	s.lastID++
 	m.ID = s.lastID
 	line, err := encode(m)

@@ -85,7 +85,9 @@ func (s *supervisor) run() {
 func (s *supervisor) keep() error {
 	var served time.Time
 	for failures := 0; ; {
-		c, err := s.launch()
+		// A busy machine with many files is slow, and must not lose them for it:
+		// who was not ready in time gets more of it the next time.
+		c, err := s.launch(answerLimit << min(failures, 2))
 		if err == nil {
 			s.set(c)
 			<-c.died
@@ -153,7 +155,7 @@ type child struct {
 }
 
 // launch starts a worker and returns when it serves.
-func (s *supervisor) launch() (*child, error) {
+func (s *supervisor) launch(limit time.Duration) (*child, error) {
 	c, err := s.spawn(workerRole, syscall.SIGKILL)
 	if err != nil {
 		return nil, err
@@ -164,7 +166,7 @@ func (s *supervisor) launch() (*child, error) {
 		c.kill()
 	}
 	s.mu.Unlock()
-	if err := s.handTo(c); err != nil {
+	if err := s.handTo(c, limit); err != nil {
 		s.set(nil)
 		c.kill()
 		<-c.died
@@ -224,7 +226,7 @@ func (c *child) connect() (*net.UnixConn, error) {
 	return conn, err
 }
 
-func (s *supervisor) handTo(c *child) error {
+func (s *supervisor) handTo(c *child, limit time.Duration) error {
 	conn, err := c.connect()
 	if err != nil {
 		return err
@@ -240,8 +242,8 @@ func (s *supervisor) handTo(c *child) error {
 		return nil
 	case <-c.died:
 		return errors.New("it ended before it was ready")
-	case <-time.After(answerLimit):
-		return fmt.Errorf("it was not ready after %v", answerLimit)
+	case <-time.After(limit):
+		return fmt.Errorf("it was not ready after %v", limit)
 	}
 }
 
