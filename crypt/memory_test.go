@@ -174,6 +174,26 @@ func TestNoFreeKeyOrCell(t *testing.T) {
 	}
 }
 
+// TestZero clears parts of a sparse region without touching its holes.
+func TestZero(t *testing.T) {
+	r, err := newRegion("test", 1<<36, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	for _, off := range []int64{0, 1 << 20, 1 << 35} {
+		r.mem[off] = 1
+	}
+	before := r.allocated()
+	r.zero(pageSize, 1<<36)
+	if r.allocated() != before {
+		t.Errorf("%d bytes behind the region, %d before it was cleared", r.allocated(), before)
+	}
+	if r.mem[0] != 1 || r.mem[1<<20] != 0 || r.mem[1<<35] != 0 {
+		t.Errorf("cleared %v %v %v, want 1 0 0", r.mem[0], r.mem[1<<20], r.mem[1<<35])
+	}
+}
+
 // TestFresh looks for anything left of a session after the next has begun.
 func TestFresh(t *testing.T) {
 	both(t, func(t *testing.T, sm Secretmem) {

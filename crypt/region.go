@@ -91,7 +91,23 @@ func (r *region) punch(from, to int64) {
 	}
 	err := unix.Fallocate(r.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 	if err != nil { // the memory stays ours; the bytes must go all the same
-		clear(r.mem[from:to])
+		r.zero(from, to)
+	}
+}
+
+// zero clears what memory there is in a range that may be vast and sparse.
+func (r *region) zero(from, to int64) {
+	for from < to {
+		data, err := unix.Seek(r.fd, from, unix.SEEK_DATA)
+		if err != nil || data >= to { // ENXIO: holes up to the end
+			return
+		}
+		hole, err := unix.Seek(r.fd, data, unix.SEEK_HOLE)
+		if err != nil {
+			hole = to
+		}
+		from = min(hole, to)
+		clear(r.mem[data:from])
 	}
 }
 
