@@ -29,7 +29,7 @@ test: packages check ## unit, conformance and integration tests
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
 
 .PHONY: check
