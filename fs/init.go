@@ -15,6 +15,7 @@ const (
 	watchWord    = 16 // see Watch
 	savedPanics  = 24 // how many there were
 	owedNotices  = 32 // the kernel is to be told to forget all inodes below
+	staleNames   = 40 // the kernel may have names of inodes below that nobody knows
 	savedInit    = 64 // the INIT request
 )
 

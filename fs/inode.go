@@ -169,7 +169,7 @@ func (s *Server) free(n *inode) {
 // getattr, statx
 
 func (s *Server) getattr(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -196,7 +196,7 @@ func (n *inode) entry(out *fuse.EntryOut) {
 }
 
 func (s *Server) statx(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -225,7 +225,7 @@ func decodeDev(rdev uint32) uint64 {
 // that the caller may (default_permissions, setattr_prepare).
 func (s *Server) setattr(r *request) unix.Errno {
 	in := as[fuse.SetAttrInCommon](r.req)
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}

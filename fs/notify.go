@@ -171,6 +171,11 @@ func (s *Server) oweNotices() {
 	atomic.StoreUint64(as[uint64](s.mem.Slots()[owedNotices:]), s.nextIno)
 }
 
+// OweNotices does so from outside, with no server running.
+func OweNotices(slots []byte) {
+	atomic.StoreUint64(as[uint64](slots[owedNotices:]), atomic.LoadUint64(as[uint64](slots[savedNextIno:])))
+}
+
 // NoticesSettled notes, in the memory that processes share, that the kernel has
 // taken all notices.
 func NoticesSettled(slots []byte) { atomic.StoreUint64(as[uint64](slots[owedNotices:]), 0) }
@@ -180,6 +185,7 @@ func NoticesSettled(slots []byte) { atomic.StoreUint64(as[uint64](slots[owedNoti
 func (s *Server) renotify() {
 	if owed := atomic.LoadUint64(as[uint64](s.mem.Slots()[owedNotices:])); owed != 0 {
 		s.notify(Notice{Below: owed})
+		atomic.StoreUint64(as[uint64](s.mem.Slots()[staleNames:]), owed)
 	}
 	for ino, n := range s.inodes {
 		if n.isRegular() && n.lookups > 0 {

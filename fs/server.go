@@ -124,8 +124,17 @@ func (s *Server) node(ino uint64) (*inode, unix.Errno) {
 	return n, 0
 }
 
-// handle finds the inode of a request that may come from an open file, where
-// there is nothing to walk again.
+// nodeOrHandle finds the inode that a path led to, or that of an open file.
+// After a wipe only the latter can still ask, unless it was interrupted: then
+// names are left that only walking again removes.
+func (s *Server) nodeOrHandle(ino uint64) (*inode, unix.Errno) {
+	if ino < binary.LittleEndian.Uint64(s.mem.Slots()[staleNames:]) {
+		return s.node(ino)
+	}
+	return s.handle(ino)
+}
+
+// handle finds the inode of an open file: there is nothing to walk again.
 func (s *Server) handle(ino uint64) (*inode, unix.Errno) {
 	n := s.inodes[ino]
 	if n == nil {

@@ -57,7 +57,7 @@ func checkXattr(name []byte) unix.Errno {
 }
 
 func (s *Server) setxattr(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -141,7 +141,7 @@ func (s *Server) freeXattr(x *xattr) {
 }
 
 func (s *Server) getxattr(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -182,7 +182,7 @@ func (r *request) sized(size int) ([]byte, unix.Errno) {
 }
 
 func (s *Server) listxattr(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}
@@ -201,7 +201,7 @@ func (s *Server) listxattr(r *request) unix.Errno {
 }
 
 func (s *Server) removexattr(r *request) unix.Errno {
-	n, errno := s.handle(r.in.NodeId)
+	n, errno := s.nodeOrHandle(r.in.NodeId)
 	if errno != 0 {
 		return errno
 	}

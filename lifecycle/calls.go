@@ -104,22 +104,29 @@ const settleLimit = time.Second
 // wipe destroys all keys; if the worker cannot, it is killed and they are
 // destroyed here.
 func (s *supervisor) wipe() error {
-	defer func() {
-		if s.notes.Settle(settleLimit) {
-			fs.NoticesSettled(s.memory.Slots())
-		}
-	}()
-	if _, err := s.call(toWorker{Verb: verbWipe}, answerLimit); err == nil || !errors.Is(err, errNoAnswer) {
-		return err
+	_, err := s.call(toWorker{Verb: verbWipe}, answerLimit)
+	serving := true
+	if errors.Is(err, errNoAnswer) {
+		s.wipeHere()
+		// What the kernel is to forget is for its successor to say.
+		err, serving = nil, s.awaitWorker(answerLimit) != nil
 	}
+	if s.notes.Settle(settleLimit) && serving {
+		fs.NoticesSettled(s.memory.Slots())
+	}
+	return err
+}
+
+// wipeHere destroys all keys as soon as no worker runs.
+func (s *supervisor) wipeHere() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	fs.OweNotices(s.memory.Slots())
 	s.wiping = true
 	s.killAll()
 	for s.wiping && !s.ended {
 		s.changed.Wait()
 	}
-	return nil
 }
 
 func (s *supervisor) wipePath(path []byte) (files int, err error) {
