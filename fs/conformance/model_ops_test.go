@@ -37,6 +37,9 @@ type definition struct {
 var definitions = map[string]*definition{
 	// Descriptors.
 	"open": {names: true, run: func(s *side, o op) string {
+		if len(o.P) == 2 && o.P[0] == '@' {
+			o.Flags &^= unix.O_NOFOLLOW // that would be the link in /proc
+		}
 		fd, err := unix.Open(s.path(o.P), o.Flags|unix.O_NONBLOCK|unix.O_CLOEXEC, o.Mode)
 		if err != nil {
 			return errName(err)
