@@ -169,7 +169,10 @@ func TestWipePath(t *testing.T) {
 				}
 			}
 			if !t.Failed() {
-				s.balanced(t)
+				// Of a file that was open and wiped by a worker that died the
+				// kernel may keep the name and the directory, out of reach and
+				// empty, until it needs the memory.
+				s.balancedBut(t, 2*again*len(open)/4)
 			}
 			if t.Failed() {
 				t.Fatalf("wiping paths with a worker killed at: %s, passed %d times (%v)", name, times, died)
