@@ -18,8 +18,9 @@ import (
 // itself unreadable first, and then asks for them over a socket, whose two ends
 // know each other by the kernel's word for their pids.
 
-// handoverTimeout bounds each step of a handover; all of it takes microseconds.
-const handoverTimeout = 2 * time.Second
+// handoverTimeout bounds each step of a handover. All of it takes microseconds,
+// but on a machine that is overloaded a process may take its time to get there.
+const handoverTimeout = 5 * time.Second
 
 // A handover is a socket in the abstract namespace that waits for one process.
 type handover struct{ listener *net.UnixListener }
