@@ -118,6 +118,7 @@ func work(name string) error {
 		return fmt.Errorf("taking over the filesystem: %w", err)
 	}
 	conn.SetDeadline(time.Time{}) // from here on the keeper says something when it likes
+	offerToOOMKiller()
 	w := &workerProcess{conn: conn}
 	w.more = sync.NewCond(&w.mu)
 	go w.deliver()
