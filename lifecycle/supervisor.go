@@ -31,7 +31,7 @@ const (
 	// Where one served before, it takes startPatience as well: who kills
 	// workers faster than they start must not cost anybody the contents.
 	startLimit    = 5
-	startPatience = 2 * answerLimit
+	startPatience = 5 * answerLimit
 )
 
 // errNoAnswer means that the worker had to be replaced.
