@@ -278,6 +278,10 @@ func (d *demo) cleanUp() error {
 	defer d.mu.Unlock()
 	var err error
 	if d.mounted {
+		// A search that was cut short has left the daemon stopped.
+		if pids, err := daemonPIDs(d.mountpoint() + ".sock"); err == nil {
+			goOn(pids)
+		}
 		err = run(command, "unmount")
 	}
 	if d.dir != "" {

@@ -91,14 +91,8 @@ func (s *search) daemon(mountpoint string) error {
 	if err != nil {
 		return err
 	}
-	stopped := []int{}
-	defer func() {
-		for _, pid := range slices.Backward(stopped) {
-			scan.Continue(pid)
-		}
-	}()
+	defer goOn(pids)
 	for _, pid := range pids { // the keeper first, who watches over the others
-		stopped = append(stopped, pid)
 		if err := scan.Stop(pid); err != nil {
 			return err
 		}
@@ -115,6 +109,12 @@ func (s *search) daemon(mountpoint string) error {
 		return errFound
 	}
 	return nil
+}
+
+func goOn(pids []int) {
+	for _, pid := range slices.Backward(pids) {
+		scan.Continue(pid)
+	}
 }
 
 // files searches the memory files of the daemon: sealed contents and, where
