@@ -47,6 +47,11 @@
 //	                          group
 //	sendfile onto itself,     reads what it wrote    unspecified
 //	  overlapping
+//	writing to a FIFO         moves its times        does not
+//	fallocate ZERO_RANGE      refused                refused, but set-id bits go
+//	  by another user
+//	copy_file_range from      moves no atime         moves it
+//	  O_NOATIME
 //	birth time                always                 Linux 6.6 or newer
 //	O_TMPFILE                 always                 Linux 6.1 or newer
 //	open_by_handle_at         always                 while the inode is cached

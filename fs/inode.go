@@ -234,6 +234,11 @@ func (s *Server) setattr(r *request) unix.Errno {
 		if errno := s.resize(r, n, int64(in.Size), t); errno != 0 {
 			return errno
 		}
+		// To the size that it has: tmpfs stamps, but for truncate(2) of a file
+		// without pages.
+		if in.Valid&fuse.FATTR_FH != 0 || len(n.data.blocks) > 0 {
+			n.changed(t)
+		}
 	}
 	if in.Valid&fattrKillSuidgid != 0 {
 		n.killSuidgid(r)

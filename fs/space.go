@@ -169,11 +169,11 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	if !src.isRegular() || !dst.isRegular() || in.OffIn > math.MaxInt64-copyMax || in.OffOut > math.MaxInt64-copyMax {
+	if !src.isRegular() || !dst.isRegular() || in.OffIn > math.MaxInt64 || in.OffOut > math.MaxInt64 {
 		return unix.EINVAL
 	}
 	from, to := int64(in.OffIn), int64(in.OffOut)
-	size := max(0, min(int64(min(in.Len, copyMax)), src.size-from))
+	size := max(0, min(int64(min(in.Len, copyMax)), src.size-from, math.MaxInt64-to))
 	if size > 0 {
 		if errno := s.copyRange(r, src, dst, from, to, size); errno != 0 {
 			s.discard(r)
