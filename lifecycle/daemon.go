@@ -206,7 +206,9 @@ func (d *daemon) start() (err error) {
 		d.worker.stop()
 		select {
 		case over := <-d.worker.over:
-			err = over
+			if over != nil {
+				err = over
+			}
 		default:
 		}
 		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
