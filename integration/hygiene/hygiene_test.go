@@ -167,6 +167,26 @@ func TestUnprotected(t *testing.T) {
 	if y.dirtyKeys == 0 || y.dirtyContent == 0 {
 		t.Errorf("the scanner does not find keys and contents that are there: %v", y)
 	}
+	// Of each way to look for contents, something.
+	found := map[string]bool{}
+	for what := range y.leaked {
+		var content, value int
+		fmt.Sscanf(what, "content of %d bytes", &content)
+		fmt.Sscanf(what, attribute+" of %d bytes", &value)
+		switch {
+		case content >= scan.Run:
+			found["16 bytes and more"] = true
+		case content >= 6:
+			found["6 to 15 bytes"] = true
+		case content > 0:
+			found["3 to 5 bytes"] = true
+		case value > 0 && value < 6:
+			found["a short attribute"] = true
+		}
+	}
+	if len(found) != 4 {
+		t.Errorf("of the contents that are there the scanner finds only %v", found)
+	}
 }
 
 func needSecretmem(t *testing.T) {
