@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,7 +136,12 @@ func childrenOf(pid int) (pids []int) {
 }
 
 // A worker is back in time, and knows everything, however much there is.
+var manyFiles = flag.Bool("many", false, "kill workers of 100,000 files, which takes minutes")
+
 func TestManyFilesAndHandles(t *testing.T) {
+	if !*manyFiles {
+		t.Skip("NOT RUN: workers of 100,000 files, for which -many is needed: make test-long")
+	}
 	u := installed.New(t, command(t), installed.Packaged)
 	u.Must("mount", "--inodes", "200000", "--size", "128M")
 	program := filepath.Join(u.Top, manyName)
