@@ -278,17 +278,21 @@ func (l *load) ops() (n uint64) {
 // advance returns when the clients have done n operations more.
 func (l *load) advance(n uint64) {
 	l.t.Helper()
-	until, deadline := l.ops()+n, time.Now().Add(30*time.Second)
-	for l.ops() < until {
+	const patience = time.Minute // without a single operation
+	done := l.ops()
+	until, deadline := done+n, time.Now().Add(patience)
+	for done < until {
 		select {
 		case err := <-l.failed:
 			l.t.Fatalf("the load ended: %v", err)
 		default:
 		}
-		if time.Now().After(deadline) {
-			l.t.Fatalf("the load makes no progress: %d operations so far", l.ops())
-		}
 		time.Sleep(100 * time.Microsecond)
+		if now := l.ops(); now > done {
+			done, deadline = now, time.Now().Add(patience)
+		} else if time.Now().After(deadline) {
+			l.t.Fatalf("the load has made no progress for %v: %d operations so far", patience, done)
+		}
 	}
 }
 
