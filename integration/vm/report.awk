@@ -14,7 +14,7 @@
 }
 /^ +[a-z0-9_]+\.go:[0-9]+: / && !died {
 	sub(/^ +[a-z0-9_]+\.go:[0-9]+: /, "")
-	if (!(current in said)) said[current] = $0
+	said[current] = $0 # the last is the verdict
 }
 /^(PASS|FAIL)$/ { last = $0 }
 
