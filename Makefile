@@ -45,7 +45,7 @@ packages: ## what the tests need from Debian or Ubuntu
 test-long: packages ## the long forms: a million random operations, 200 memory samples
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
 	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
-	$(GO) test -count=1 -v -timeout 60m ./integration/faults -run ManyFiles -many
+	$(GO) test -count=1 -v -timeout 60m ./integration/faults -many -thorough
 
 KILLS    ?= 1000
 DURATION ?= 10m

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -279,9 +280,15 @@ func watched() (calls []int) {
 	return calls
 }
 
+var thorough = flag.Bool("thorough", false, "refuse far more calls, which takes ten minutes")
+
 // steps are the calls to refuse: each of the first, and then ever fewer.
 func steps(yield func(int) bool) {
-	for n := 0; n < everything; n += 1 + n/8 {
+	share := 1
+	if *thorough {
+		share = 8
+	}
+	for n := 0; n < everything; n += 1 + n/share {
 		if !yield(n) {
 			return
 		}
