@@ -8,8 +8,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # could not. Those of crypt are run both ways.
 MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages whose tests need root, to mount what they compare with.
+# Packages that take longer than make test may: see test-long.
+SLOW     = tokenfs/integration/faults
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
-TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS),$(shell $(GO) list ./...))
+TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS) $(SLOW),$(shell $(GO) list ./...))
 
 .PHONY: build
 build: ## bin/tokenfs, one static file
@@ -26,6 +28,7 @@ bin/demo:
 
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
+	@echo 'NOT TESTED here: $(SLOW). Try: make test-long'
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
