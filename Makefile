@@ -64,6 +64,7 @@ soak: packages ## the same clients without kills, for DURATION
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
 	integration/vm/run.sh
+	integration/vm/run.sh --secretmem
 
 .PHONY: fuzz
 fuzz: ## a minute for each fuzz target
