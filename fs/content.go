@@ -256,8 +256,9 @@ func (s *Server) remove(n *inode, first, end uint64) {
 	s.tx.punch(n.ino, first, end)
 }
 
-// Rewriting is never refused: every client truncates its cache first and
-// writes it then, and an error in between would cost the old token.
+// Rewriting is never refused: most clients truncate their cache first and
+// write it then, others write over it and truncate last, and an error in
+// between would cost the old token.
 const (
 	rewriteMax   = 1 << 20   // size of a file that enjoys it
 	rewriteExtra = 256 << 10 // how much it may grow
@@ -268,6 +269,14 @@ func spareFor(inodes int) int64 { return int64(inodes) * (rewriteMax + rewriteEx
 
 // noGrace is an end that no rewrite reaches.
 const noGrace = math.MaxInt64
+
+// rewriteGrace is the grace that a rewrite of n as it is now earns it.
+func (n *inode) rewriteGrace() int64 {
+	if n.size > rewriteMax {
+		return n.grace
+	}
+	return max(n.grace, n.size+rewriteExtra)
+}
 
 // reserve says whether n may have pages more of space up to end.
 func (s *Server) reserve(n *inode, pages, end int64) bool {
@@ -282,10 +291,7 @@ func (s *Server) resize(r *request, n *inode, size int64, t stamp) unix.Errno {
 		s.remove(n, blocksIn(size), noEnd)
 		return 0
 	case size < n.size:
-		grace := n.grace
-		if n.size <= rewriteMax {
-			grace = max(grace, n.size+rewriteExtra)
-		}
+		grace := n.rewriteGrace()
 		if size == 0 {
 			s.dropContent(&n.data)
 			s.tx.punch(n.ino, 0, noEnd)

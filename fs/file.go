@@ -86,6 +86,9 @@ func (s *Server) writeFile(r *request) unix.Errno {
 	if in.WriteFlags&writeCache != 0 {
 		n.mapped = true
 	}
+	if int64(in.Offset) < n.size { // not an append: it replaces what was there
+		n.grace = n.rewriteGrace()
+	}
 	// What does not fit is left out, as on tmpfs; the caller sees a short count.
 	data = data[:s.fitting(n, int64(in.Offset), len(data))]
 	if len(data) == 0 && in.Size != 0 {

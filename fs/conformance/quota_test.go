@@ -262,7 +262,7 @@ func inPieces(path string, flags int, b []byte, first func(fd int) error) error 
 // with the new one. tmpfs, where they are, shows that it is a fight.
 func TestRewriteWhenFull(t *testing.T) {
 	const rounds = 20
-	opt := mountOptions{Size: 8 << 20}
+	opt := mountOptions{Size: 16 << 20}
 	m := mount(t, opt)
 	if m.daemon == nil {
 		t.Skipf("%s is set: the filesystem there is not to be filled", envDir)
@@ -270,8 +270,12 @@ func TestRewriteWhenFull(t *testing.T) {
 	lost := 0
 	for _, dir := range []string{m.Dir, m.Ref} {
 		sizes := map[string]int{"tiny": 100, "page": 4096, "small": 100_000, "large": 1 << 20}
-		for name, size := range sizes {
-			must(t, os.WriteFile(filepath.Join(dir, name), payload(0, int64(size)), 0o600))
+		// Each way has files of its own: what it is owed is not to come from
+		// what another one did to them before.
+		for how := range rewrites {
+			for name, size := range sizes {
+				must(t, os.WriteFile(filepath.Join(dir, how+" "+name), payload(0, int64(size)), 0o600))
+			}
 		}
 		for i := range 2 {
 			cmd := roleCommand(t, "grabber", client{Dir: dir, N: i})
@@ -285,7 +289,7 @@ func TestRewriteWhenFull(t *testing.T) {
 		poll(t, 30*time.Second, "the filesystem to be full", func() bool { return free(t, dir)[0] == 0 })
 		for how, rewrite := range rewrites {
 			for name, size := range sizes {
-				path := filepath.Join(dir, name)
+				path := filepath.Join(dir, how+" "+name)
 				for n := range rounds {
 					b := payload(uint64(n), int64(size))
 					if n%2 == 0 { // the largest growth, and back
