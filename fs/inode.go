@@ -123,9 +123,13 @@ func (n *inode) killSuidgid(r *request) {
 
 // newInode makes an inode for the caller of r; it is nobody's entry yet.
 func (s *Server) newInode(r *request, parent *inode, mode, rdev uint32) *inode {
+	return s.makeInode(r.in.Uid, r.in.Gid, parent, mode, rdev)
+}
+
+func (s *Server) makeInode(uid, gid uint32, parent *inode, mode, rdev uint32) *inode {
 	t := now()
 	s.reserveIno()
-	n := &inode{ino: s.nextIno, mode: mode, rdev: rdev, uid: r.in.Uid, gid: r.in.Gid,
+	n := &inode{ino: s.nextIno, mode: mode, rdev: rdev, uid: uid, gid: gid,
 		atime: t, mtime: t, ctime: t, btime: t, nlink: 1}
 	s.nextIno++
 	if parent != nil && parent.mode&unix.S_ISGID != 0 { // inode_init_owner

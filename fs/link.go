@@ -23,12 +23,17 @@ func (s *Server) symlink(r *request) unix.Errno {
 		return unix.ENOSPC
 	}
 	n := s.newInode(r, p, unix.S_IFLNK|0o777, 0)
-	n.target = string(target)
+	s.aim(n, string(target))
+	s.enter(r, p, r.name, n)
+	return 0
+}
+
+// aim gives a new symlink its target.
+func (s *Server) aim(n *inode, target string) {
+	n.target = target
 	n.size = int64(len(target))
 	s.usedPages += n.pages()
 	s.tx.target(n)
-	s.enter(r, p, r.name, n)
-	return 0
 }
 
 func (s *Server) readlink(r *request) unix.Errno {

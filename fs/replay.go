@@ -31,11 +31,16 @@ func (s *Server) load() error {
 	if len(s.inodes) == 0 { // the first time, or after a wipe
 		s.mem.Keys.Sweep()
 		s.begin()
-		s.renotify()
-		return nil
+	} else if err := s.claim(); err != nil {
+		return err
 	}
-	defer s.renotify()
-	return s.claim()
+	s.renotify()
+	// Also where a session goes on: whoever was before us may have ended between
+	// a wipe and this.
+	if err := s.furnish("."); err != nil {
+		s.logf("%v", err)
+	}
+	return nil
 }
 
 func (s *Server) claim() error {

@@ -20,6 +20,8 @@ type Config struct {
 	NoAtime bool                             // mounted noatime: reads stamp nothing
 	Logf    func(format string, args ...any) // never given contents, keys or names
 	Notify  func(Notice)                     // see Notifier; called under the lock, must not wait
+
+	Skeleton []Folder // what every session begins with
 }
 
 // MemoryConfig is the memory that a Server of this size needs.

@@ -55,7 +55,7 @@ func (s *Server) wipe() error {
 			s.notify(Notice{Ino: ino})
 		}
 	}
-	return nil
+	return s.furnish(".")
 }
 
 var errStopped = errors.New("the filesystem has been shut down")
@@ -92,7 +92,8 @@ func (s *Server) wipePath(rel string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return s.erase(p, e), nil
+	files := s.erase(p, e)
+	return files, s.furnish(rel)
 }
 
 // walk finds the entry at rel. Errors name only what the caller named.

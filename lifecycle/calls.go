@@ -129,6 +129,19 @@ func (s *supervisor) wipeHere() {
 	}
 }
 
+// setSkeleton is for this worker and all after it.
+func (s *supervisor) setSkeleton(folders []fs.Folder) error {
+	s.mu.Lock()
+	s.state.Skeleton = folders
+	s.mu.Unlock()
+	_, err := s.call(toWorker{Verb: verbSkeleton, Skeleton: folders}, answerLimit)
+	s.notes.Settle(settleLimit)
+	if errors.Is(err, errNoAnswer) {
+		return nil // the next one begins with it
+	}
+	return err
+}
+
 func (s *supervisor) wipePath(path []byte) (files int, err error) {
 	answer, err := s.call(toWorker{Verb: verbWipe, Path: path}, wipeLimit)
 	s.notes.Settle(settleLimit)

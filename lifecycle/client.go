@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs"
 )
 
 const (
@@ -166,6 +168,18 @@ func WipePaths(mountpoint string, paths []string) (files int, failed []FailedPat
 		}
 	}
 	return files, failed, nil
+}
+
+// SetSkeleton has the filesystem at mountpoint make what is missing of folders
+// now, and again after every wipe.
+func SetSkeleton(mountpoint string, folders []fs.Folder) error {
+	c, err := dial(mountpoint)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, err = c.ask(request{Verb: verbSkeleton, Skeleton: folders}, answerTimeout)
+	return err
 }
 
 // Unmounted says how an unmount went.

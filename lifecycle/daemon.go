@@ -22,7 +22,8 @@ type Options struct {
 	Size         int64
 	Inodes       int
 	Secretmem    crypt.Secretmem
-	MountOptions []string // ordinary ones, as with -o
+	MountOptions []string    // ordinary ones, as with -o
+	Skeleton     []fs.Folder // see SetSkeleton
 
 	Version string                           // shown in status
 	Ready   func()                           // called once, when the filesystem can be used
@@ -152,6 +153,9 @@ func (d *daemon) start() (err error) {
 	}
 	d.opts.Mountpoint, d.opts.MountOptions = path, options.names
 
+	if err := checkSkeleton(d.opts.Skeleton); err != nil {
+		return err
+	}
 	if err := checkPlace(path); err != nil {
 		return err
 	}
@@ -199,6 +203,8 @@ func (d *daemon) start() (err error) {
 		UID:     os.Geteuid(),
 		GID:     os.Getegid(),
 		NoAtime: options.flags&unix.MS_NOATIME != 0,
+
+		Skeleton: d.opts.Skeleton,
 	}, d.journal.logf)
 	d.serve()
 	if d.worker.awaitWorker(startTimeout) == nil {
@@ -311,6 +317,10 @@ func (d *daemon) handle(r request) (answer reply) {
 		}
 		for _, p := range r.Paths {
 			d.wipePath(p, &answer)
+		}
+	case verbSkeleton:
+		if err := d.worker.setSkeleton(r.Skeleton); err != nil {
+			return failure(fmt.Errorf("set up directories: %w", err))
 		}
 	case verbUpgrade:
 		goOn, err := d.upgrade()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs"
 )
 
 // The control protocol: one request and one reply, each a line of JSON, as
@@ -18,6 +20,7 @@ import (
 //	{"v":1,"verb":"status"}
 //	{"v":1,"verb":"wipe"}
 //	{"v":1,"verb":"wipe","paths":["bXNhbC9jYWNoZQ=="]}
+//	{"v":1,"verb":"skeleton","skeleton":[{"path":"azure","mode":448}]}
 //	{"v":1,"verb":"unmount"}
 //	{"v":1,"verb":"upgrade"}
 //
@@ -32,16 +35,19 @@ const (
 
 // The verbs, all of them.
 const (
-	verbStatus  = "status"
-	verbWipe    = "wipe"
-	verbUnmount = "unmount"
-	verbUpgrade = "upgrade"
+	verbStatus   = "status"
+	verbWipe     = "wipe"
+	verbSkeleton = "skeleton"
+	verbUnmount  = "unmount"
+	verbUpgrade  = "upgrade"
 )
 
 type request struct {
 	V     int      `json:"v"`
 	Verb  string   `json:"verb"`
 	Paths [][]byte `json:"paths,omitempty"`
+
+	Skeleton []fs.Folder `json:"skeleton,omitempty"`
 }
 
 type reply struct {
@@ -83,12 +89,19 @@ func parseRequest(line []byte) (request, error) {
 	if r.V != protocolVersion {
 		return r, faultf(BadRequest, "request: version %d, and this daemon speaks %d: use the tokenfs that it was started with", r.V, protocolVersion)
 	}
+	if r.Skeleton != nil && r.Verb != verbSkeleton {
+		return r, faultf(BadRequest, "request: %s takes no skeleton", r.Verb)
+	}
+	if r.Paths != nil && r.Verb != verbWipe {
+		return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
+	}
 	switch r.Verb {
+	case verbSkeleton:
+		if err := checkSkeleton(r.Skeleton); err != nil {
+			return r, err
+		}
 	case verbWipe:
 	case verbStatus, verbUnmount, verbUpgrade:
-		if r.Paths != nil {
-			return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
-		}
 	default:
 		if testVerb(r.Verb) {
 			break
@@ -101,6 +114,20 @@ func parseRequest(line []byte) (request, error) {
 		}
 	}
 	return r, nil
+}
+
+// skeletonLimit leaves room around a skeleton in a request, and in what a
+// worker is handed.
+const skeletonLimit = requestLimit / 2
+
+func checkSkeleton(folders []fs.Folder) error {
+	if err := fs.CheckSkeleton(folders); err != nil {
+		return faultf(BadRequest, "skeleton: %w", err)
+	}
+	if line, err := encode(folders); err != nil || len(line) > skeletonLimit {
+		return faultf(BadRequest, "skeleton: more than %d bytes: link fewer apps, or directories with fewer entries", skeletonLimit)
+	}
+	return nil
 }
 
 // checkRelative refuses whatever could mean something outside the mount.

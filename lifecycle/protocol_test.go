@@ -4,18 +4,28 @@ import (
 	"encoding/json"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"tokenfs/fs"
 )
 
 func TestParseRequest(t *testing.T) {
 	for in, want := range map[string]request{
-		`{"v":1,"verb":"status"}`:                            {V: 1, Verb: "status"},
-		`{"v":1,"verb":"wipe"}`:                              {V: 1, Verb: "wipe"},
-		` {"v":1,"verb":"wipe","paths":["YS9i","AP8="]} `:    {},
-		`{"v":1,"verb":"wipe","paths":["YS9i","/w=="]}`:      {V: 1, Verb: "wipe", Paths: [][]byte{[]byte("a/b"), {0xff}}},
-		`{"v":1,"verb":"unmount"}`:                           {V: 1, Verb: "unmount"},
-		`{"v":1,"verb":"unmount","paths":["YQ=="]}`:          {},
+		`{"v":1,"verb":"status"}`:                         {V: 1, Verb: "status"},
+		`{"v":1,"verb":"wipe"}`:                           {V: 1, Verb: "wipe"},
+		` {"v":1,"verb":"wipe","paths":["YS9i","AP8="]} `: {},
+		`{"v":1,"verb":"wipe","paths":["YS9i","/w=="]}`:   {V: 1, Verb: "wipe", Paths: [][]byte{[]byte("a/b"), {0xff}}},
+		`{"v":1,"verb":"unmount"}`:                        {V: 1, Verb: "unmount"},
+		`{"v":1,"verb":"unmount","paths":["YQ=="]}`:       {},
+		`{"v":1,"verb":"skeleton"}`:                       {V: 1, Verb: "skeleton"},
+		`{"v":1,"verb":"skeleton","skeleton":[{"path":"a/b","mode":448,"outside":"/o","links":["l"]}]}`:                                                                   {V: 1, Verb: "skeleton", Skeleton: []fs.Folder{{Path: "a/b", Mode: 0o700, Outside: "/o", Links: []string{"l"}}}},
+		`{"v":1,"verb":"skeleton","skeleton":[{"path":"../b","mode":448}]}`:                                                                                               {},
+		`{"v":1,"verb":"skeleton","paths":["YQ=="]}`:                                                                                                                      {},
+		`{"v":1,"verb":"wipe","skeleton":[{"path":"a","mode":448}]}`:                                                                                                      {},
+		`{"v":1,"verb":"skeleton","skeleton":[{"path":"a","mode":448,"outside":"/` + strings.Repeat("o", 4000) + `","links":["l"]}]}`:                                     {},
+		`{"v":1,"verb":"skeleton","skeleton":[` + strings.Repeat(`{"path":"a","mode":448,"outside":"/`+strings.Repeat("o", 1000)+`"},`, 40) + `{"path":"a","mode":448}]}`: {},
 		`{"v":2,"verb":"status"}`:                            {},
 		`{"verb":"status"}`:                                  {},
 		`{"v":1}`:                                            {},
@@ -46,6 +56,7 @@ func TestParseRequest(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte(`{"v":1,"verb":"status"}`))
 	f.Add([]byte(`{"v":1,"verb":"wipe","paths":["YS9i","Yy8uLi9k"]}`))
+	f.Add([]byte(`{"v":1,"verb":"skeleton","skeleton":[{"path":"a/b","mode":448,"outside":"/o","links":["l"]}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := parseRequest(line)
 		if err != nil {
@@ -54,7 +65,7 @@ func FuzzParseRequest(f *testing.F) {
 			}
 			return
 		}
-		if r.Verb != verbStatus && r.Verb != verbWipe && r.Verb != verbUnmount || r.V != protocolVersion {
+		if !slices.Contains([]string{verbStatus, verbWipe, verbSkeleton, verbUnmount, verbUpgrade}, r.Verb) || r.V != protocolVersion {
 			t.Fatalf("accepted %+v", r)
 		}
 		if r.Paths != nil && r.Verb != verbWipe {
@@ -72,7 +83,7 @@ func FuzzParseRequest(f *testing.F) {
 		r2, err := parseRequest(again)
 		if err != nil || !reflect.DeepEqual(r, r2) {
 			// An empty list and none are the same request in JSON.
-			if len(r.Paths) != 0 || r2.Paths != nil {
+			if len(r.Paths)+len(r.Skeleton) != 0 || r2.Paths != nil || r2.Skeleton != nil {
 				t.Fatalf("%+v became %+v, %v", r, r2, err)
 			}
 		}

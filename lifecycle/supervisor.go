@@ -232,7 +232,7 @@ func (s *supervisor) handTo(c *child, limit time.Duration) error {
 		return err
 	}
 	m := s.memory.FDs()
-	if err := sendState(conn, s.state, s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
+	if err := sendState(conn, s.begins(), s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
 		return fmt.Errorf("hand the filesystem over: %w", err)
 	}
 	conn.SetDeadline(time.Time{})
@@ -245,6 +245,13 @@ func (s *supervisor) handTo(c *child, limit time.Duration) error {
 	case <-time.After(limit):
 		return fmt.Errorf("it was not ready after %v", limit)
 	}
+}
+
+// begins is what a worker begins with.
+func (s *supervisor) begins() workerState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
 }
 
 // await notes the end of the process, and ends it if somebody stops it: a

@@ -207,7 +207,7 @@ func (d *daemon) hold() (c *child, name string, err error) {
 
 func (d *daemon) upgradeState() upgradeState {
 	st := upgradeState{
-		Format: upgradeFormat, Worker: d.worker.state, Path: d.mount.path, Entry: d.mount.entry,
+		Format: upgradeFormat, Worker: d.worker.begins(), Path: d.mount.path, Entry: d.mount.entry,
 		Options: d.opts.MountOptions, Since: d.since, Program: d.program, Socket: d.control.inode,
 		Upgrades: d.upgrades + 1, Messages: d.journal.messages(),
 	}

@@ -34,6 +34,8 @@ type workerState struct {
 	NoAtime bool   `json:"noatime"`
 	Secret  bool   `json:"secret"`
 	Why     string `json:"why"` // no secret
+
+	Skeleton []fs.Folder `json:"skeleton,omitempty"`
 }
 
 const workerFDs = 4
@@ -43,6 +45,8 @@ type toWorker struct {
 	ID   uint64 `json:"id"`
 	Verb string `json:"verb"`
 	Path []byte `json:"path,omitempty"`
+
+	Skeleton []fs.Folder `json:"skeleton,omitempty"`
 }
 
 type toKeeper struct {
@@ -129,7 +133,7 @@ func work(name string) error {
 	}
 	w.memory = mem
 	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Inodes: st.Inodes,
-		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Logf: w.logf,
+		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Skeleton: st.Skeleton, Logf: w.logf,
 		Notify: func(n fs.Notice) { w.send(toKeeper{Notice: &n}) }})
 	if err != nil {
 		return err
@@ -182,6 +186,7 @@ func (w *workerProcess) deliver() {
 // obey ends the process when the keeper is gone: its keys go with it.
 func (w *workerProcess) obey() {
 	in := bufio.NewScanner(w.conn)
+	in.Buffer(nil, 2*requestLimit)
 	for in.Scan() {
 		var m toWorker
 		if err := json.Unmarshal(in.Bytes(), &m); err != nil {
@@ -206,6 +211,8 @@ func (w *workerProcess) do(m toWorker) (answer toKeeper) {
 		} else {
 			answer.Files, err = w.server.WipePath(string(m.Path))
 		}
+	case verbSkeleton:
+		err = w.server.SetSkeleton(m.Skeleton)
 	case verbStop:
 		w.server.Stop()
 	default:
