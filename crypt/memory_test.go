@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -191,6 +192,40 @@ func TestZero(t *testing.T) {
 	}
 	if r.mem[0] != 1 || r.mem[1<<20] != 0 || r.mem[1<<35] != 0 {
 		t.Errorf("cleared %v %v %v, want 1 0 0", r.mem[0], r.mem[1<<20], r.mem[1<<35])
+	}
+}
+
+// TestTouch takes memory away from behind a region: using it would end the
+// process with SIGBUS, touching it must be an error.
+func TestTouch(t *testing.T) {
+	r, err := newRegion("test", 8*pageSize, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	if err := r.touch(); err != nil || r.allocated() != 8*pageSize {
+		t.Errorf("%d bytes behind the region: %v", r.allocated(), err)
+	}
+	unix.Ftruncate(r.fd, 4*pageSize)
+	if err := r.touch(); !errors.Is(err, unix.EFAULT) || !strings.Contains(err.Error(), "at 16384 of 32768 bytes") {
+		t.Errorf("half of the memory is missing: %v", err)
+	}
+}
+
+// TestSecretmemIsThere is about kernels that refuse secretmem when it is first
+// touched: nothing is left to be touched first.
+func TestSecretmemIsThere(t *testing.T) {
+	m := newTestMemory(t, SecretmemAuto)
+	if !m.Status().Secretmem {
+		t.Skip("NOT RUN: no memfd_secret here: " + m.Status().SecretmemWhy)
+	}
+	mem := m.Keys.r.mem
+	there := make([]byte, len(mem)/pageSize)
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&there[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	if n := bytes.Count(there, []byte{0}); n > 0 {
+		t.Errorf("%d of %d pages are not there yet", n, len(there))
 	}
 }
 

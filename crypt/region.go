@@ -42,7 +42,36 @@ func newRegion(name string, size int64, secret bool) (*region, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("sizing the %s memory to %d bytes: %w", name, size, err)
 	}
-	return mapRegion(name, fd, secret)
+	r, err := mapRegion(name, fd, secret)
+	if err != nil || !secret {
+		return r, err
+	}
+	if err := r.touch(); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// touch puts memory behind every page of a new region. Kernels differ in when
+// they count secretmem against RLIMIT_MEMLOCK: when it is mapped, or page by page
+// as it is touched, over all processes of the user, and then refuse with SIGBUS.
+// A page that the kernel is to write to is refused with an error instead; and one
+// that is there stays, for later processes, too.
+func (r *region) touch() error {
+	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("touching the %s memory: /dev/zero: %w", r.name, err)
+	}
+	defer unix.Close(zero)
+	for off := 0; off < len(r.mem); {
+		n, err := unix.Read(zero, r.mem[off:])
+		if err != nil && err != unix.EINTR {
+			return fmt.Errorf("touching the %s memory at %d of %d bytes: %w", r.name, off, len(r.mem), err)
+		}
+		off += max(n, 0)
+	}
+	return nil
 }
 
 // mapRegion maps a memfd that may come from another process. It owns fd.
@@ -144,6 +173,8 @@ func whyNoSecretmem(err error) string {
 		return "this kernel has it off or lacks it; boot with secretmem.enable=1, or Linux >= 6.5"
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM):
 		return "more than RLIMIT_MEMLOCK allows"
+	case errors.Is(err, unix.EFAULT): // see touch
+		return "more than RLIMIT_MEMLOCK allows all processes of the user together, root's included"
 	case errors.Is(err, unix.EPERM):
 		return "refused by a seccomp filter or security module"
 	}
