@@ -48,8 +48,9 @@
 //	sendfile onto itself,     reads what it wrote    unspecified
 //	  overlapping
 //	writing to a FIFO         moves its times        does not
-//	fallocate ZERO_RANGE      refused                refused, but set-id bits go
-//	  by another user
+//	fallocate by the owner    refused                refused, but set-id bits go
+//	  without room, or
+//	  ZERO_RANGE
 //	copy_file_range from      moves no atime         moves it
 //	  O_NOATIME
 //	birth time                always                 Linux 6.6 or newer

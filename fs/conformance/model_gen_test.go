@@ -12,7 +12,8 @@ import (
 // most operations meet something.
 type generator struct {
 	*rand.Rand
-	users int // 0 for root alone
+	users   int // 0 for root alone
+	without omissions
 }
 
 func newGenerator(seed uint64) *generator {
@@ -327,7 +328,7 @@ func (g *generator) op() op {
 				o.Who = g.IntN(g.users)
 				o.avoid()
 			}
-			return o
+			return g.without.of(o)
 		}
 	}
 	panic("internal error: weights")
@@ -335,7 +336,7 @@ func (g *generator) op() op {
 
 // avoid keeps clear of what several users see on FUSE alone, by the table of
 // deviations: the kernel does not ask who owns the file in chown(-1, -1), takes
-// set-id bits away before it is told that a mode of fallocate is unsupported,
+// set-id bits away before it is told that fallocate is refused, be it for room,
 // and does not tell of supplementary groups, which decide over set-group-id
 // without group execute.
 //
@@ -351,6 +352,7 @@ func (o *op) avoid() {
 		}
 	case "fallocate":
 		o.Flags &= unix.FALLOC_FL_KEEP_SIZE | unix.FALLOC_FL_PUNCH_HOLE
+		o.Off, o.Len = o.Off%(1<<20), o.Len%(1<<20)
 	case "open", "openat2", "tmpfile", "mknod":
 		o.Mode &^= unix.S_ISGID
 	case "chmod", "fchmod":

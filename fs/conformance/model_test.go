@@ -178,8 +178,10 @@ func newArena(dir, ref string) *arena {
 func (a *arena) model(t *testing.T, seed uint64, total int, set func(*generator)) {
 	t.Helper()
 	known := map[string]bool{}
+	without := omit(t, a.dir, a.ref)
 	for n := 0; n*episodeOps < total; n++ {
 		g := newGenerator(seed + uint64(n))
+		g.without = without
 		if set != nil {
 			set(g)
 		}
