@@ -97,7 +97,7 @@ func (c *control) removeStale(path string) error {
 		return faultf(Mountpoint, "%s is in the way of the control socket and belongs to uid %d: choose another mountpoint", path, st.Uid)
 	}
 	// A daemon that is just ending takes its socket away by itself.
-	for deadline := time.Now().Add(lockTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(endingTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		peer, err := net.DialTimeout("unix", at(c.parent, c.name), answerTimeout)
 		switch {
 		case errors.Is(err, unix.ECONNREFUSED):

@@ -46,8 +46,12 @@ const (
 	// idleTimeout is how long an unmounted filesystem may take to end before
 	// it counts as still in use.
 	idleTimeout = 500 * time.Millisecond
-	// startTimeout is for the first worker.
-	startTimeout = 5 * time.Second
+	// endingTimeout is how long another filesystem that is ending may be in the
+	// way at the same place.
+	endingTimeout = 5 * time.Second
+	// startTimeout is for the first worker, which may take its time: nobody
+	// waits for files yet.
+	startTimeout = 10 * time.Second
 )
 
 // daemon is a filesystem being served by this process.
@@ -234,7 +238,7 @@ func (d *daemon) serve() {
 // ending may be neither for a moment.
 func (d *daemon) makeRoom() error {
 	path := d.opts.Mountpoint
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(endingTimeout); ; time.Sleep(5 * time.Millisecond) {
 		cleared, err := clearDead(path)
 		if err != nil {
 			return err

@@ -10,9 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockTimeout is how long a mount waits for another one that is being set up
-// or taken down at the same place.
-const lockTimeout = 5 * time.Second
+const (
+	// holderTimeout is how long a process may take to set up or take down a
+	// mount before those who wait for it give up. It is longer than any part of
+	// that may take, see startTimeout and helperTimeout: who exceeds it is
+	// stopped, or stuck, and a login must not wait for it for ever.
+	holderTimeout = 15 * time.Second
+	// queueTimeout is how long to wait for any number of them.
+	queueTimeout = time.Minute
+)
 
 // A mountLock keeps other processes from changing what is mounted at a path:
 // two that clear the same dead mount could otherwise take away what was newly
@@ -35,13 +41,16 @@ func lockMountpoint(mountpoint string) (*mountLock, error) {
 		return nil, faultf(Mountpoint, "lock %s: %w", mountpoint, err)
 	}
 	l := &mountLock{parent: parent, name: filepath.Base(path)}
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(5 * time.Millisecond) {
-		locked, err := l.try(path)
-		if locked {
+	q := queue{since: time.Now(), turn: time.Now()}
+	for ; ; time.Sleep(5 * time.Millisecond) {
+		held, err := l.try(path)
+		if err == nil && held == nil {
 			return l, nil
 		}
-		if err == nil && time.Now().After(deadline) {
-			err = fmt.Errorf("%s: another process has been mounting or unmounting there for %v: look for it with fuser %s", mountpoint, lockTimeout, path)
+		if err == nil {
+			if err = q.wait(held, time.Now()); err != nil {
+				err = fmt.Errorf("%s: %w %s", mountpoint, err, path)
+			}
 		}
 		if err != nil {
 			parent.Close()
@@ -50,33 +59,56 @@ func lockMountpoint(mountpoint string) (*mountLock, error) {
 	}
 }
 
-// try locks the file, unless somebody else has it, or it is not that file any
-// more by the time it is locked.
-func (l *mountLock) try(path string) (locked bool, err error) {
+// A queue is what one process sees of others that have the lock in turn.
+type queue struct {
+	since, turn time.Time // waiting began; the turn of who has the lock now did
+	held        unix.Stat_t
+}
+
+// wait is an error when it is time to give up. Each holder makes a file of its
+// own, which is how one is told from the next.
+func (q *queue) wait(held *unix.Stat_t, now time.Time) error {
+	if held.Ino != q.held.Ino || held.Ctim != q.held.Ctim {
+		q.held, q.turn = *held, now
+	}
+	switch {
+	case now.Sub(q.turn) >= holderTimeout:
+		return fmt.Errorf("another process has been mounting or unmounting there for %v: look for it with fuser", holderTimeout)
+	case now.Sub(q.since) >= queueTimeout:
+		return fmt.Errorf("other processes have been mounting or unmounting there for %v, one after the other: look for them with fuser", queueTimeout)
+	}
+	return nil
+}
+
+// try locks the file, or says which file it is that somebody else has. That may
+// be one that has lost its name by now.
+func (l *mountLock) try(path string) (held *unix.Stat_t, err error) {
 	l.fd, err = unix.Openat(int(l.parent.Fd()), l.name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return false, faultf(Mountpoint, "lock %s: %w: its directory must be one that you may write to", path, err)
+		return nil, faultf(Mountpoint, "lock %s: %w: its directory must be one that you may write to", path, err)
 	}
 	defer func() {
-		if !locked {
+		if held != nil || err != nil {
 			unix.Close(l.fd)
 		}
 	}()
 	var opened, named unix.Stat_t
 	if err := unix.Fstat(l.fd, &opened); err != nil {
-		return false, fmt.Errorf("lock %s: %w", path, err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	if int(opened.Uid) != os.Geteuid() || opened.Mode&unix.S_IFMT != unix.S_IFREG {
-		return false, faultf(Mountpoint, "%s is in the way of the lock file and not a file of yours: choose another mountpoint", path)
+		return nil, faultf(Mountpoint, "%s is in the way of the lock file and not a file of yours: choose another mountpoint", path)
 	}
 	if err := unix.Flock(l.fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-			return false, nil
+			return &opened, nil
 		}
-		return false, fmt.Errorf("lock %s: %w", path, err)
+		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	err = unix.Fstatat(int(l.parent.Fd()), l.name, &named, unix.AT_SYMLINK_NOFOLLOW)
-	return err == nil && named.Ino == opened.Ino && named.Dev == opened.Dev, nil
+	if err := unix.Fstatat(int(l.parent.Fd()), l.name, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil || named.Ino != opened.Ino || named.Dev != opened.Dev {
+		return &opened, nil // its turn is just over
+	}
+	return nil, nil
 }
 
 func (l *mountLock) unlock() {

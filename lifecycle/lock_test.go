@@ -3,9 +3,13 @@ package lifecycle
 import (
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMountLockExcludes(t *testing.T) {
@@ -33,6 +37,51 @@ func TestMountLockExcludes(t *testing.T) {
 	if _, err := os.Lstat(m + ".lock"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("left behind: %v", err)
 	}
+}
+
+// TestQueue is about who waits for the lock: as long as it is handed on, but
+// not for one that keeps it, nor for ever.
+func TestQueue(t *testing.T) {
+	m := privateDir(t) + "/m"
+	start := time.Now()
+	q := queue{since: start, turn: start}
+	hold := func() *unix.Stat_t { // and see what somebody who waits sees
+		l, err := lockMountpoint(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.unlock()
+		other := &mountLock{parent: l.parent, name: l.name}
+		held, err := other.try(m + ".lock")
+		if err != nil || held == nil {
+			t.Fatalf("locked twice: %v", err)
+		}
+		return held
+	}
+	another := func() *unix.Stat_t {
+		for {
+			if held := hold(); held.Ino != q.held.Ino || held.Ctim != q.held.Ctim { // else both were within a tick of the clock
+				return held
+			}
+		}
+	}
+	first, now := another(), start
+	wait := func(held *unix.Stat_t, d time.Duration, want string) {
+		t.Helper()
+		now = now.Add(d)
+		err := q.wait(held, now)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("after %v: %v", now.Sub(start), err)
+		}
+	}
+	wait(first, holderTimeout-1, "")
+	for now.Sub(start) < queueTimeout-holderTimeout {
+		second := another()
+		wait(second, 0, "")
+		wait(second, holderTimeout-1, "")
+	}
+	wait(&q.held, 1, "another process has been mounting")
+	wait(another(), holderTimeout, "one after the other")
 }
 
 func TestMountLockRefusesWhatIsNotOurs(t *testing.T) {

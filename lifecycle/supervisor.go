@@ -87,7 +87,11 @@ func (s *supervisor) keep() error {
 	for failures := 0; ; {
 		// A busy machine with many files is slow, and must not lose them for it:
 		// who was not ready in time gets more of it the next time.
-		c, err := s.launch(answerLimit << min(failures, 2))
+		limit := answerLimit << min(failures, 2)
+		if served.IsZero() {
+			limit = startTimeout
+		}
+		c, err := s.launch(limit)
 		if err == nil {
 			s.set(c)
 			<-c.died
