@@ -48,7 +48,7 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	}
 	m.lock(cfg)
 	if m.Keys.r.locked == 0 {
-		m.close()
+		m.Detach()
 		return nil, fmt.Errorf("locking the session key in memory: refused with RLIMIT_MEMLOCK at %d bytes; without it keys could reach swap: raise the limit (ulimit -l, LimitMEMLOCK=) to 64 KiB at least", LockLimit())
 	}
 	Quietly(m.Fresh)
@@ -59,7 +59,7 @@ func makeMemory(cfg MemoryConfig) (_ *Memory, err error) {
 	m := &Memory{}
 	defer func() {
 		if err != nil {
-			m.close()
+			m.Detach()
 		}
 	}()
 	keySize := keyringSize(cfg.Keys)
@@ -162,18 +162,18 @@ func MapMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
 	m.Keys = newKeyring(keys, cfg.Keys)
 	arena, err := mapRegion("arena", fds.Arena, false)
 	if err != nil {
-		m.close()
+		m.Detach()
 		return nil, err
 	}
 	if m.slots, err = mapRegion("slot", fds.Slots, false); err != nil {
 		arena.close()
-		m.close()
+		m.Detach()
 		return nil, err
 	}
 	m.Arena = newArena(arena, layout, m.Keys)
 	m.Log = newLog(arena, layout, m.Keys)
 	if int64(len(keys.mem)) != keyringSize(cfg.Keys) || int64(len(arena.mem)) != layout.size || len(m.slots.mem) != cfg.Slots {
-		m.close()
+		m.Detach()
 		return nil, fmt.Errorf("taking over memory of another process: sizes differ from this version's")
 	}
 	m.lock(cfg)
@@ -197,7 +197,9 @@ func (m *Memory) Destroy() { m.Keys.destroy() }
 // Slots is the memory of the request slots.
 func (m *Memory) Slots() []byte { return m.slots.mem }
 
-func (m *Memory) close() {
+// Detach gives the mappings and descriptors back. The memory stays with other
+// processes that have it; without any it is gone, and not zeroed: see Close.
+func (m *Memory) Detach() {
 	if m.Keys != nil {
 		m.Keys.r.close()
 	}
@@ -213,7 +215,7 @@ func (m *Memory) close() {
 func (m *Memory) Close() {
 	m.Destroy()
 	clear(m.slots.mem)
-	m.close()
+	m.Detach()
 }
 
 // MemoryStatus says what protects a Memory on this machine.

@@ -43,7 +43,7 @@ func successor(t testing.TB, m *Memory) *Memory {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(next.close)
+	t.Cleanup(next.Detach)
 	return next
 }
 

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"encoding/binary"
+	"sync"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,6 +17,7 @@ type bench struct {
 	*Server
 	r      *request
 	unique uint64
+	end    func() // gives the memory back, which an ordinary user has little of
 }
 
 func newBench(t testing.TB, quota int64, inodes int) *bench {
@@ -34,12 +36,18 @@ func newBench(t testing.TB, quota int64, inodes int) *bench {
 		defer s.mu.Unlock()
 		s.begin()
 	})
-	t.Cleanup(func() {
+	t.Cleanup(func() { unix.Close(null) })
+	return newBenchOf(t, s)
+}
+
+func newBenchOf(t testing.TB, s *Server) *bench {
+	b := &bench{Server: s, r: s.newRequest(0)}
+	b.end = sync.OnceFunc(func() {
 		s.Close()
-		mem.Destroy()
-		unix.Close(null)
+		s.mem.Detach()
 	})
-	return &bench{Server: s, r: s.newRequest(0)}
+	t.Cleanup(b.end)
+	return b
 }
 
 // send lays a request of opcode op on node into the slot: fixed is what stands
