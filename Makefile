@@ -10,12 +10,25 @@ MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integra
 # Packages whose tests need root, to mount what they compare with.
 # Packages that take longer than make test may: see test-long.
 SLOW     = tokenfs/integration/faults
+LOGIN    = tokenfs/integration/login
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
-TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS) $(SLOW),$(shell $(GO) list ./...))
+TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS) $(SLOW) $(LOGIN),$(shell $(GO) list ./...))
 
 .PHONY: build
 build: ## bin/tokenfs, one static file
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.releaseVersion=$(VERSION)' -o bin/tokenfs ./cmd/tokenfs
+
+PREFIX ?= /usr/local
+PROGRAM ?= bin/tokenfs
+SYSTEMD  = $(DESTDIR)$(PREFIX)/lib/systemd
+
+.PHONY: install
+install: ## the program and its systemd units, below $(DESTDIR)$(PREFIX); root only
+	install -D -o root -g root -m 0711 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/tokenfs
+	install -D -m 0644 packaging/systemd/tokenfs.service $(SYSTEMD)/user/tokenfs.service
+	install -D -m 0644 packaging/systemd/tokenfs.preset $(SYSTEMD)/user-preset/90-tokenfs.preset
+	install -D -m 0644 packaging/systemd/user@.service.conf $(SYSTEMD)/system/user@.service.d/tokenfs.conf
+	install -D -m 0644 packaging/profile.d/tokenfs.sh $(DESTDIR)/etc/profile.d/tokenfs.sh
 
 .PHONY: demo
 demo: bin/demo ## a guided tour with a real app; two minutes
@@ -33,6 +46,7 @@ test: packages check ## unit, conformance and integration tests
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
 
 .PHONY: check
@@ -42,7 +56,7 @@ check: ## formatting and vet
 
 .PHONY: packages
 packages: ## what the tests need from Debian or Ubuntu
-	@integration/packages.sh fuse3 gcc libc6-dev git python3-msal-extensions sqlite3
+	@integration/packages.sh fuse3 gcc libc6-dev git python3-msal-extensions sqlite3 systemd-container openssh-client
 
 .PHONY: test-long
 test-long: packages ## the long forms: a million random operations, 200 memory samples
@@ -60,6 +74,11 @@ torture: packages ## kill the worker KILLS times under clients that check everyt
 .PHONY: soak
 soak: packages ## the same clients without kills, for DURATION
 	$(GO) test -count=1 -v -timeout 0 ./integration/torture -run TestSoak -soak $(DURATION) $(TORTURE)
+
+.PHONY: test-login
+test-login: ## users log in and out of a Debian with systemd, in a container; root only
+	@integration/packages.sh systemd-container openssh-client
+	@$(GO) test -count=1 -v -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

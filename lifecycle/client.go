@@ -37,7 +37,7 @@ func dial(mountpoint string) (*client, error) {
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, faultf(NotMounted, "nothing is mounted on %s: run tokenfs mount", mountpoint)
+		return nil, notMounted(mountpoint)
 	case entry.Type != fsType:
 		return nil, faultf(NotMounted, "a %s filesystem is mounted on %s, and not tokenfs", entry.Type, mountpoint)
 	case !entry.ours():

@@ -272,6 +272,7 @@ func (d *daemon) warn() {
 }
 
 func (d *daemon) tellReady() error {
+	ForgetFailure(d.mount.path)
 	d.journal.flush() // a daemon in the background is about to leave the terminal
 	if d.opts.Ready != nil {
 		d.opts.Ready()

@@ -151,7 +151,7 @@ func openDirectory(path string) (*os.File, error) {
 	if err := checkParent(path); err != nil {
 		return nil, err
 	}
-	err := os.Mkdir(path, 0o700)
+	err := os.Mkdir(path, 0o500) // and it stays so if mounting fails
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, faultf(Mountpoint, "make mountpoint: %w: choose a directory that you may write to", err)
 	}

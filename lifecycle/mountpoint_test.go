@@ -130,7 +130,7 @@ func TestOpenDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	if st, err := os.Lstat(dir + "/made"); err != nil || st.Mode() != os.ModeDir|0o700 {
+	if st, err := os.Lstat(dir + "/made"); err != nil || st.Mode() != os.ModeDir|0o500 {
 		t.Errorf("made %v, %v", st.Mode(), err)
 	}
 	closed := mkdir(t, 0o500, dir, "closed") // as an unmount leaves it

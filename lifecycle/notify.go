@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // notify tells a service manager about a change of state, see sd_notify(3). It
@@ -23,4 +25,11 @@ func notify(state string) error {
 		return fmt.Errorf("tell the service manager %s: %w", state, err)
 	}
 	return nil
+}
+
+// reloading is the state between two programs; the time is for Type=notify-reload.
+func reloading() string {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000)
 }

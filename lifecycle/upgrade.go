@@ -157,6 +157,7 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 		d.control.answering.Lock() // the last answers go out
 		d.journal.flush()
 		env := append(withoutVar(withoutVar(os.Environ(), upgradeVar), readyVar), fmt.Sprintf("%s=%s %d", upgradeVar, name, holder.pid))
+		notify(reloading())
 		// By descriptor: the very file that was checked.
 		err := unix.Exec(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.Args, env)
 		// Still here, so still the old one.
@@ -166,6 +167,7 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 		f.Close()
 		d.worker.notes.Release()
 		d.control.answering.Unlock()
+		notify("READY=1")
 		d.journal.logf("upgrade to %s: %v: the old version goes on", d.program.Path, err)
 	}, nil
 }

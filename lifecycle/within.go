@@ -26,7 +26,7 @@ func Within(mountpoint, name string) (string, error) {
 	}
 	entry, found := topMount(table, mountpoint)
 	if !found || entry.Type != fsType {
-		return "", faultf(NotMounted, "nothing is mounted on %s: run tokenfs mount", mountpoint)
+		return "", notMounted(mountpoint)
 	}
 	// The filesystem may be visible in more places, by bind mounts.
 	doors := make(map[string]string)

@@ -12,9 +12,10 @@ import (
 	"tokenfs/lifecycle"
 )
 
-func mount(args []string) error {
+func mount(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
+	login := flags.Bool("login", false, "")
 	for _, key := range []string{"size", "inodes", "secretmem"} {
 		flags.String(key, "", "")
 	}
@@ -28,8 +29,11 @@ func mount(args []string) error {
 		}
 		flags.Set("mountpoint", flags.Arg(0))
 	}
-	s, err := loadSettings()
-	if err != nil {
+	var s settings
+	if *login {
+		defer func() { noteFailure(s, err) }()
+	}
+	if s, err = loadSettings(); err != nil {
 		return err
 	}
 	flags.Visit(func(f *pflag.Flag) {
@@ -48,6 +52,9 @@ func mount(args []string) error {
 	if s.mountpoint, err = where(flags, *named, s); err != nil {
 		return err
 	}
+	if *login {
+		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
+	}
 	if *foreground {
 		return serve(s)
 	}
@@ -60,6 +67,25 @@ func mount(args []string) error {
 		printf("mounted on %s\n", s.mountpoint)
 	}
 	return err
+}
+
+// noteFailure is for who logs in and has no mount: nobody sees what is printed
+// here, except in the journal.
+func noteFailure(s settings, err error) {
+	var said *reported
+	if err == nil || errors.As(err, &said) {
+		return
+	}
+	path := s.mountpoint
+	if path == "" {
+		var nowhere error
+		if path, nowhere = lifecycle.DefaultMountpoint(); nowhere != nil {
+			return
+		}
+	}
+	if err := lifecycle.NoteFailure(path, err.Error()); err != nil {
+		complainf("%v", err)
+	}
 }
 
 // daemonArgs says on the daemon's command line all that was settled here, so

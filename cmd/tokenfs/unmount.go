@@ -1,9 +1,14 @@
 package main
 
-import "tokenfs/lifecycle"
+import (
+	"os"
+
+	"tokenfs/lifecycle"
+)
 
 func unmount(args []string) error {
 	flags, named := newFlags("unmount")
+	dead := flags.Bool("dead", false, "")
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
@@ -14,6 +19,9 @@ func unmount(args []string) error {
 	path, err := where(flags, *named, s)
 	if err != nil {
 		return err
+	}
+	if *dead {
+		return clearDead(path)
 	}
 	how, err := lifecycle.Unmount(path)
 	if err != nil {
@@ -31,4 +39,24 @@ func unmount(args []string) error {
 		complainf("warning: its control socket was missing, so the daemon could not be told: it destroys the keys when the last open file there is closed")
 	}
 	return nil
+}
+
+// clearDead is what systemd runs when a daemon has ended.
+func clearDead(path string) error {
+	cleared, err := lifecycle.ClearDead(path)
+	if err != nil {
+		return err
+	}
+	if cleared > 0 {
+		printf("unmounted %s\n", path)
+	}
+	const remedy = ": systemctl --user status tokenfs tells more, systemctl --user restart tokenfs tries again"
+	switch result := os.Getenv("SERVICE_RESULT"); result {
+	case "", "success":
+		return nil
+	case "timeout":
+		return lifecycle.NoteFailure(path, "it took too long, or did not end when it was told to"+remedy)
+	default:
+		return lifecycle.NoteFailure(path, "it was ended from outside ("+result+")"+remedy)
+	}
 }

@@ -45,6 +45,7 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
   -o, --options OPTION,...
                      mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
+  --login            leave a note if it fails, for status to show; for systemd
   --mountpoint DIR   the same as MOUNTPOINT
 
 The daemon ends, and the keys with it, at tokenfs unmount, at umount and
@@ -55,11 +56,13 @@ example:
     mounted on /run/user/1000/tokenfs
 `
 
-const unmountUsage = `usage: tokenfs unmount [--mountpoint DIR]
+const unmountUsage = `usage: tokenfs unmount [--dead] [--mountpoint DIR]
 
 Destroys the keys, then unmounts. Programs that still have a file open get errors
 from then on. Clears away a mount whose daemon has died, and kills a daemon that
 does not answer.
+
+  --dead   do nothing but clear away a mount whose daemon has died, if there is one
 
 example:
     $ tokenfs unmount

@@ -1,0 +1,59 @@
+package login
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// override changes the unit for this user only.
+func (u user) override(lines string) {
+	u.Helper()
+	u.must(u.as("install -d -o " + u.name + " ~" + u.name + "/.config/systemd/user/tokenfs.service.d && printf '" +
+		strings.ReplaceAll(lines, "\n", `\n`) + "\n' >~" + u.name + "/.config/systemd/user/tokenfs.service.d/test.conf"))
+}
+
+// A start that hangs delays the login, a little.
+func TestHangingStart(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.override("[Service]\nExecStart=\nExecStart=sh -c \"trap : TERM; while :; do sleep 1; done\"")
+	said := strings.Fields(u.login(`
+		systemctl --user show --property UserspaceTimestampMonotonic --value
+		systemctl --user show basic.target --property ActiveEnterTimestampMonotonic --value
+		tokenfs status 2>&1 | grep -o "took too long"`))
+	if len(said) != 5 {
+		t.Fatalf("the session said %q", said)
+	}
+	start, _ := strconv.Atoi(said[0])
+	ready, _ := strconv.Atoi(said[1])
+	delay := time.Duration(ready-start) * time.Microsecond
+	if delay > 2*time.Second+time.Second { // the second is for a machine that is busy
+		t.Errorf("the user manager took %v until a login could go on", delay)
+	}
+	u.seen("with a start that hangs and ignores SIGTERM the user manager was ready after %v, and status says why nothing is mounted", delay.Round(10*time.Millisecond))
+	u.gone()
+}
+
+// A login works without /dev/fuse, and whoever logs in is told what is wrong.
+// Not parallel: there is one such device.
+func TestNoDevice(t *testing.T) {
+	u := newUser(t)
+	u.must(u.as("umount /dev/fuse && rm /dev/fuse"))
+	defer func() { u.must(u.as("mknod -m 666 /dev/fuse c 10 229")) }()
+	said := u.login("tokenfs status; echo plain >$XDG_RUNTIME_DIR/tokenfs/token; echo logged in")
+	for _, want := range []string{"there is no /dev/fuse", "Permission denied", "logged in"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("a session said %q and not %q", said, want)
+		}
+	}
+	shell := u.ssh(u.name, "", "-tt")
+	shell.Stdin = strings.NewReader("exit\n")
+	said = u.must(run(shell))
+	if !strings.Contains(said, "tokenfs: nothing is mounted") || !strings.Contains(said, "there is no /dev/fuse") {
+		t.Errorf("a login shell said %q", said)
+	}
+	u.seen("without /dev/fuse logins worked, and a login shell said: %s", said[strings.Index(said, "tokenfs: "):])
+	u.gone()
+}

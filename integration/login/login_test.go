@@ -1,0 +1,137 @@
+package login
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The first command of a login finds the filesystem; after the last logout
+// nothing is left of it.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	if u.mounted() {
+		t.Fatal("mounted before the login")
+	}
+	start := time.Now()
+	said := u.login(`grep -c " $XDG_RUNTIME_DIR/tokenfs " /proc/self/mountinfo; echo secret >$XDG_RUNTIME_DIR/tokenfs/token; cat $XDG_RUNTIME_DIR/tokenfs/token`)
+	if said != "1\nsecret" {
+		t.Fatalf("the first command saw %q", said)
+	}
+	u.seen("mounted at the first command; login, command and logout took %v", time.Since(start).Round(10*time.Millisecond))
+	u.seen("after the logout mount, processes and /run/user/UID were gone in %v (logind waits 2 s of it)", u.gone())
+	if said := u.login(`ls $XDG_RUNTIME_DIR/tokenfs`); said != "" {
+		t.Errorf("the next login found %q", said)
+	}
+}
+
+func TestTwoSessions(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	a := u.open()
+	a.do("echo secret >$XDG_RUNTIME_DIR/tokenfs/token")
+	b := u.open()
+	a.end()
+	u.eventually("logind forgets the first session", func() bool {
+		return len(strings.Fields(u.must(u.as("loginctl show-user "+u.name+" --property Sessions --value")))) == 1
+	})
+	time.Sleep(3 * time.Second) // longer than the user manager outlives a last session
+	if said := b.do("cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "secret" {
+		t.Fatalf("after the first of two logouts: %q", said)
+	}
+	b.end()
+	u.seen("the token was there after the first of two logouts; everything was gone %v after the second", u.gone())
+}
+
+// A keeper that is killed takes the keys along; systemd starts another.
+func TestKeeperKilled(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	s.do("echo secret >$XDG_RUNTIME_DIR/tokenfs/token")
+	old := u.keeper()
+	u.must(u.as("kill -9 " + old))
+	took := u.eventually("a filesystem that works", func() bool {
+		return u.keeper() != "" && u.keeper() != old && s.do("touch $XDG_RUNTIME_DIR/tokenfs/new && echo ok") == "ok"
+	})
+	if said := s.do("ls $XDG_RUNTIME_DIR/tokenfs"); said != "new" {
+		t.Errorf("afterwards it held %q", said)
+	}
+	if n := u.must(u.as("grep -c ' " + u.mountpoint() + " ' /proc/self/mountinfo")); n != "1" {
+		t.Errorf("%s mounts", n)
+	}
+	u.seen("after kill -9 of the keeper a fresh filesystem was there in %v", took)
+	s.end()
+	u.gone()
+}
+
+// A keeper that is killed again and again is given up, and leaves no dead mount.
+func TestKeeperGivenUp(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	u.eventually("systemd gives up", func() bool {
+		if pid := u.keeper(); pid != "" {
+			u.as("kill -9 " + pid)
+		}
+		return s.do("systemctl --user is-failed tokenfs") == "failed"
+	})
+	if said := s.do("tokenfs status"); u.mounted() || !strings.Contains(said, "ended from outside (signal)") {
+		t.Errorf("afterwards: %q\n%s", said, s.do("journalctl --user --no-pager -n 60"))
+	}
+	u.seen("after kill -9 of five keepers within a minute: no mount, and status says that it was ended from outside")
+	s.end()
+	u.gone()
+}
+
+func TestWorkerKilled(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	s.do("echo secret >$XDG_RUNTIME_DIR/tokenfs/token")
+	u.must(u.as("pkill -9 --exact tokenfs-worker --uid " + u.name))
+	if said := s.do("cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "secret" {
+		t.Errorf("afterwards: %q", said)
+	}
+	u.seen("after kill -9 of the worker the token is there: %s", s.do("systemctl --user is-active tokenfs"))
+	s.end()
+	u.gone()
+}
+
+// A user manager that is killed takes everything along that it runs, and
+// nothing that it was to do afterwards is done.
+func TestManagerKilled(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	s.do("echo secret >$XDG_RUNTIME_DIR/tokenfs/token")
+	u.must(u.as("systemctl kill --signal KILL --kill-who main user@" + u.uid))
+	took := u.eventually("the mount is gone", func() bool { return !u.mounted() && u.keeper() == "" })
+	if said := s.do("echo plain >$XDG_RUNTIME_DIR/tokenfs/token; tokenfs status"); !strings.Contains(said, "Permission denied") || !strings.Contains(said, "nothing is mounted") {
+		t.Errorf("afterwards: %q", said)
+	}
+	u.seen("after kill -9 of the user manager mount and keeper were gone in %v; an app gets EACCES", took)
+	s.end()
+	u.gone()
+}
+
+// What systemd and a package do to a running service changes nothing for apps.
+func TestReexecAndReload(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	s.do("exec 5<>$XDG_RUNTIME_DIR/tokenfs/token; echo secret >&5")
+	if said := s.do("systemctl --user daemon-reexec; systemctl --user daemon-reload; cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "secret" {
+		t.Errorf("after daemon-reexec: %q", said)
+	}
+	if said := s.do("systemctl --user reload tokenfs; systemctl --user is-active tokenfs; echo more >&5; cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "active\nsecret\nmore" {
+		t.Errorf("after a reload: %q\n%s", said, u.journal())
+	}
+	if said := s.do("tokenfs upgrade >/dev/null; systemctl --user is-active tokenfs; tokenfs status --json | grep -o '\"upgrades\": *[0-9]*'; cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "active\n\"upgrades\": 2\nsecret\nmore" {
+		t.Errorf("after an upgrade: %q\n%s", said, u.journal())
+	}
+	u.seen("an open file went through daemon-reexec, daemon-reload, reload (an upgrade) and tokenfs upgrade")
+	s.end()
+	u.gone()
+}

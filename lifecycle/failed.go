@@ -1,0 +1,56 @@
+package lifecycle
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A start at login has nobody to tell that it failed. So it leaves a note
+// beside the mountpoint, for whoever looks there next.
+
+const noteLimit = 4 << 10
+
+func notePath(mountpoint string) string { return mountpoint + ".failed" }
+
+// NoteFailure says why nothing is mounted at a mountpoint. A note that is there
+// already stays: it is the better one.
+func NoteFailure(mountpoint, why string) error {
+	f, err := os.OpenFile(notePath(mountpoint), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if os.IsExist(err) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.WriteString(why + "\n")
+		f.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("leave a note: %w", err)
+	}
+	return nil
+}
+
+// ForgetFailure takes the note of an earlier start away.
+func ForgetFailure(mountpoint string) { os.Remove(notePath(mountpoint)) }
+
+// failureNoted is what the note says; empty if there is none.
+func failureNoted(mountpoint string) string {
+	f, err := os.OpenFile(notePath(mountpoint), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	note := make([]byte, noteLimit)
+	n, _ := f.Read(note)
+	return string(bytes.TrimSpace(note[:n]))
+}
+
+// notMounted says why, where that is known.
+func notMounted(mountpoint string) error {
+	if why := failureNoted(mountpoint); why != "" {
+		return faultf(NotMounted, "nothing is mounted on %s, because the start at login failed: %s", mountpoint, why)
+	}
+	return faultf(NotMounted, "nothing is mounted on %s: run tokenfs mount", mountpoint)
+}
