@@ -62,8 +62,8 @@ func (s *Server) readFile(r *request) unix.Errno {
 		return unix.EINVAL
 	}
 	size := max(0, min(int64(in.Size), n.size-int64(in.Offset)))
-	if in.Offset%blockSize == 0 && in.Size%blockSize == 0 {
-		n.mapped = true // may be a page fault: these are whole pages
+	if in.ReadFlags&readLockOwner == 0 {
+		s.markMapped(n) // for the page cache: a file's own reads name their owner
 	}
 	if errno := s.read(r, n, int64(in.Offset), r.big(int(size))); errno != 0 {
 		r.reply = nil
@@ -84,7 +84,7 @@ func (s *Server) writeFile(r *request) unix.Errno {
 		return unix.EINVAL
 	}
 	if in.WriteFlags&writeCache != 0 {
-		n.mapped = true
+		s.markMapped(n)
 	}
 	if int64(in.Offset) < n.size { // not an append: it replaces what was there
 		n.grace = n.rewriteGrace()

@@ -17,6 +17,8 @@ const (
 	owedNotices  = 32 // the kernel is to be told to forget all inodes below
 	staleNames   = 40 // the kernel may have names of inodes below that nobody knows
 	savedInit    = 64 // the INIT request
+	savedMapped  = 2048
+	mappedBytes  = pageSize - savedMapped // see markMapped
 )
 
 const (
@@ -77,7 +79,7 @@ func (s *Server) readInit(page []byte) error {
 	in := as[fuse.InHeader](r.mem)
 	// Kernels before 5.17 send it without the fields from Flags2 on: zero here.
 	const shortest = 56
-	if in.Opcode != opInit || n < shortest || n > pageSize-savedInit {
+	if in.Opcode != opInit || n < shortest || n > savedMapped-savedInit {
 		return fmt.Errorf("the kernel's first request is of kind %d with %d bytes, not an INIT", in.Opcode, n)
 	}
 	copy(page[savedInit:], r.mem[:n])

@@ -180,15 +180,29 @@ func OweNotices(slots []byte) {
 // taken all notices.
 func NoticesSettled(slots []byte) { atomic.StoreUint64(as[uint64](slots[owedNotices:]), 0) }
 
-// renotify drops the pages of all files that the kernel knows, and everything
-// that a wipe has destroyed.
+// markMapped notes that the page cache may have pages of n, for this process and
+// the next: the bit is the number's, modulo their count. It is never taken back,
+// so that in the long run a few files are asked about in vain.
+func (s *Server) markMapped(n *inode) {
+	if !n.mapped {
+		n.mapped = true
+		s.mem.Slots()[savedMapped+n.ino/8%mappedBytes] |= 1 << (n.ino % 8)
+	}
+}
+
+func (s *Server) wasMapped(ino uint64) bool {
+	return s.mem.Slots()[savedMapped+ino/8%mappedBytes]&(1<<(ino%8)) != 0
+}
+
+// renotify drops the pages of all files that may have any, and everything that
+// a wipe has destroyed.
 func (s *Server) renotify() {
 	if owed := atomic.LoadUint64(as[uint64](s.mem.Slots()[owedNotices:])); owed != 0 {
 		s.notify(Notice{Below: owed})
 		atomic.StoreUint64(as[uint64](s.mem.Slots()[staleNames:]), owed)
 	}
 	for ino, n := range s.inodes {
-		if n.isRegular() && n.lookups > 0 {
+		if n.mapped && n.isRegular() && n.lookups > 0 {
 			s.notify(Notice{Ino: ino})
 		}
 	}

@@ -151,7 +151,7 @@ func (t *tx) seal() {
 }
 
 // inodeEdit is how long an encoded inode is.
-const inodeEdit = 1 + 8*17 + 4*10
+const inodeEdit = 1 + 8*17 + 4*9
 
 // commit makes the operation durable. Nothing of it may fail any more.
 func (t *tx) commit() {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,8 @@ var errRecord = errors.New("a record of the log makes no sense")
 // refers to; all others are erased.
 func (s *Server) load() error {
 	s.clearIndex()
+	// Almost all of it stays: there is nothing to collect, and clients wait.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	crypt.Point("replay: begun")
 	cut, err := s.mem.Log.Replay(s.apply)
 	switch {
@@ -55,29 +58,26 @@ func (s *Server) claim() error {
 			s.files++
 		}
 		s.usedPages += n.pages()
-		keys := []crypt.Key{n.data.key}
-		cells := make([]uint32, 0, len(n.data.blocks))
-		for _, b := range n.data.blocks {
-			cells = append(cells, b.Cell)
+		if err := s.claimKey(n, n.data.key); err != nil {
+			return err
+		}
+		for i := range n.data.blocks {
+			if err := s.claimCell(n, &n.data.blocks[i].Sealed); err != nil {
+				return err
+			}
 		}
 		if n.xattrs != nil {
 			s.usedInodes++
-			keys = append(keys, n.xattrs.key)
+			if err := s.claimKey(n, n.xattrs.key); err != nil {
+				return err
+			}
 			for _, x := range n.xattrs.list {
 				s.usedPages += int64(len(x.blocks))
-				for _, b := range x.blocks {
-					cells = append(cells, b.Cell)
+				for i := range x.blocks {
+					if err := s.claimCell(n, &x.blocks[i]); err != nil {
+						return err
+					}
 				}
-			}
-		}
-		for _, k := range keys {
-			if k != 0 && !s.mem.Keys.Claim(k) {
-				return fmt.Errorf("%w: key %d of inode %d", errRecord, k, n.ino)
-			}
-		}
-		for _, c := range cells {
-			if c != 0 && !s.mem.Arena.Claim(c) {
-				return fmt.Errorf("%w: cell %d of inode %d", errRecord, c, n.ino)
 			}
 		}
 		if n.isDir() {
@@ -95,6 +95,20 @@ func (s *Server) claim() error {
 	crypt.Point("replay: keys swept")
 	s.mem.Arena.Sweep()
 	crypt.Point("replay: cells swept")
+	return nil
+}
+
+func (s *Server) claimKey(n *inode, k crypt.Key) error {
+	if k != 0 && !s.mem.Keys.Claim(k) {
+		return fmt.Errorf("%w: key %d of inode %d", errRecord, k, n.ino)
+	}
+	return nil
+}
+
+func (s *Server) claimCell(n *inode, b *crypt.Sealed) error {
+	if b.Cell != 0 && !s.mem.Arena.Claim(b.Cell) {
+		return fmt.Errorf("%w: cell %d of inode %d", errRecord, b.Cell, n.ino)
+	}
 	return nil
 }
 
@@ -247,7 +261,12 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 	return true
 }
 
-func (s *Server) applyInode(r *reader) {
+func (s *Server) applyInode(record *reader) {
+	// One check for all its fields.
+	r := &reader{b: record.bytes(inodeEdit - 1)}
+	if record.short {
+		return
+	}
 	ino := r.u64()
 	n := s.inodes[ino]
 	if n == nil {
@@ -279,7 +298,7 @@ func (s *Server) applyInode(r *reader) {
 	}
 	r.u64()         // expiry
 	r.u64()         // last reader
-	n.mapped = true // not known: the page cache outlives this process
+	n.mapped = s.wasMapped(ino)
 	s.nextIno = max(s.nextIno, ino+1)
 	s.nextVersion = max(s.nextVersion, n.data.version+1, x.version+1)
 }

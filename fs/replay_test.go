@@ -128,7 +128,7 @@ func (s *storm) readBack(t *testing.T) {
 }
 
 // attach opens the memory of b as a successor of its process would.
-func (b *bench) attach(t *testing.T) *bench {
+func (b *bench) attach(t testing.TB) *bench {
 	t.Helper()
 	fds := b.mem.FDs()
 	for _, fd := range []*int{&fds.Keys, &fds.Arena, &fds.Slots} {

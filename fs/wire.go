@@ -73,6 +73,7 @@ const (
 	openKillSuidgid    = 1 << 0 // OpenIn.Mode, CreateIn.OpenFlags
 	writeCache         = 1 << 0 // WriteIn.WriteFlags
 	writeKillSuidgid   = 1 << 2
+	readLockOwner      = 1 << 1 // ReadIn.ReadFlags
 	fattrKillSuidgid   = 1 << 11
 	statxBasicAndBtime = unix.STATX_BASIC_STATS | unix.STATX_BTIME
 )
