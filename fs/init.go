@@ -16,6 +16,8 @@ const (
 	savedPanics  = 24 // how many there were
 	owedNotices  = 32 // the kernel is to be told to forget all inodes below
 	staleNames   = 40 // the kernel may have names of inodes below that nobody knows
+	progressMade = 48 // steps taken by a server that starts; see Progress
+	servingWord  = 56 // it has served what its predecessor left
 	savedInit    = 64 // the INIT request
 	savedMapped  = 2048
 	mappedBytes  = pageSize - savedMapped // see markMapped

@@ -50,6 +50,7 @@ func (s *Server) claim() error {
 	s.mem.Keys.Reclaim()
 	s.mem.Arena.Reclaim()
 	for _, n := range s.inodes {
+		s.step()
 		s.usedInodes++
 		if n.nlink > 1 && !n.isDir() {
 			s.usedInodes += int(n.nlink - 1)
@@ -93,7 +94,9 @@ func (s *Server) claim() error {
 	}
 	s.mem.Keys.Sweep()
 	crypt.Point("replay: keys swept")
+	s.step()
 	s.mem.Arena.Sweep()
+	s.step()
 	crypt.Point("replay: cells swept")
 	return nil
 }
@@ -168,6 +171,7 @@ func (r *reader) sealed() (s crypt.Sealed) {
 
 // apply does to the index what one record says.
 func (s *Server) apply(record []byte) error {
+	s.step()
 	r := reader{b: record}
 	for len(r.b) > 0 {
 		kind := r.bytes(1)[0]
@@ -296,8 +300,8 @@ func (s *Server) applyInode(record *reader) {
 		}
 		n.xattrs.content, n.xattrs.seq = x, seq
 	}
-	r.u64()         // expiry
-	r.u64()         // last reader
+	r.u64() // expiry
+	r.u64() // last reader
 	n.mapped = s.wasMapped(ino)
 	s.nextIno = max(s.nextIno, ino+1)
 	s.nextVersion = max(s.nextVersion, n.data.version+1, x.version+1)

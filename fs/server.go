@@ -72,10 +72,12 @@ type Server struct {
 // mem is fresh, or another process's whose work is resumed.
 func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 	s := newServer(fuseFD, mem, cfg)
+	s.step()
 	err := s.negotiate()
 	if err != nil {
 		return nil, err
 	}
+	s.step()
 	s.quietly(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -167,7 +169,11 @@ func (s *Server) Serve(ready func()) error {
 		go func() { errs <- s.serve(i, resumed.Done) }()
 	}
 	if ready != nil {
-		go func() { resumed.Wait(); ready() }()
+		go func() {
+			resumed.Wait()
+			atomic.StoreUint32(word32(s.mem.Slots(), servingWord), 1)
+			ready()
+		}()
 	}
 	var first error
 	for range slotCount {

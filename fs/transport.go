@@ -101,6 +101,7 @@ func (s *Server) serve(slot int, ready func()) error {
 		s.serveOne(r)
 	}
 	clear(r.mem) // a predecessor may have died while it was clearing
+	s.step()
 	ready()
 	for {
 		if r.pending() {

@@ -42,6 +42,26 @@ func (s *Server) wakeWatch() {
 	}
 }
 
+// ProgressMade is how far a server has come that starts.
+type ProgressMade struct {
+	Steps   uint64
+	Serving bool // what its predecessor left behind is served
+}
+
+// Progress tells another process. Each step is a small one: a record of the
+// log, an inode, a request.
+func Progress(slots []byte) ProgressMade {
+	return ProgressMade{atomic.LoadUint64(as[uint64](slots[progressMade:])), atomic.LoadUint32(word32(slots, servingWord)) != 0}
+}
+
+// ResetProgress is called while no server runs.
+func ResetProgress(slots []byte) {
+	atomic.StoreUint64(as[uint64](slots[progressMade:]), 0)
+	atomic.StoreUint32(word32(slots, servingWord), 0)
+}
+
+func (s *Server) step() { atomic.AddUint64(as[uint64](s.mem.Slots()[progressMade:]), 1) }
+
 // futex(2) operations, on memory that processes share.
 const (
 	futexWait = 0

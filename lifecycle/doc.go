@@ -16,8 +16,8 @@
 // The worker may be killed at any moment: another one finds in the shared
 // memory what it had done and what it was doing. One that is stopped, or that
 // holds a request for two seconds, is killed for it. Whatever must not fail,
-// such as a wipe, the keeper does itself when no worker answers. If five in a
-// row cannot be started, it wipes and unmounts.
+// such as a wipe, the keeper does itself when no worker answers. If they cannot
+// be started, or do not stay up, it wipes and unmounts (patience.go).
 //
 // No descriptor crosses an exec. A fresh process first makes itself unreadable
 // for its user, then comes for them over a socket whose two ends know each other

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,17 +22,12 @@ import (
 
 const (
 	// answerLimit is how long a worker may take to answer, be it a client's
-	// request or ours, and to be ready. Then it is replaced.
+	// request or ours, and for each step until it is ready. Then it is replaced.
 	answerLimit = 2 * time.Second
 	// wipeLimit is for wiping paths, which takes as long as there are files.
 	wipeLimit = 10 * time.Second
 	// lookEvery is how often requests are looked at while there are any.
 	lookEvery = answerLimit / 4
-	// startLimit is how many workers in a row may fail before they are ready.
-	// Where one served before, it takes startPatience as well: who kills
-	// workers faster than they start must not cost anybody the contents.
-	startLimit    = 5
-	startPatience = 5 * answerLimit
 )
 
 // errNoAnswer means that the worker had to be replaced.
@@ -83,38 +79,37 @@ func (s *supervisor) run() {
 }
 
 func (s *supervisor) keep() error {
-	var served time.Time
-	for failures := 0; ; {
-		// A busy machine with many files is slow, and must not lose them for it:
-		// who was not ready in time gets more of it the next time.
-		limit := answerLimit << min(failures, 2)
-		if served.IsZero() {
-			limit = startTimeout
-		}
-		c, err := s.launch(limit)
+	p := patience{atStake: s.restarts > 0}
+	for {
+		fs.ResetProgress(s.memory.Slots())
+		c, err := s.launch()
+		var served time.Time
 		if err == nil {
+			served = time.Now()
 			s.set(c)
 			<-c.died
 			s.set(nil)
 			err = c.reap()
-			served, failures = time.Now(), 0
+		} else if fs.Progress(s.memory.Slots()).Serving { // and we had not heard of it yet
+			served = time.Now()
 		}
 		again, wiped := s.between(err == nil)
-		switch {
-		case !again:
+		if !again {
 			return nil
-		case wiped:
-			failures = 0
-		case c != nil:
-			s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
-		default:
-			failures++
-			s.logf("a worker failed to start: %v", err)
-			if failures >= startLimit && time.Since(served) >= startPatience {
-				return fmt.Errorf("%d workers in a row failed to start, the last one because: %w: everything is wiped and unmounted, look into that and run tokenfs mount", failures, err)
-			}
-			time.Sleep(time.Duration(min(failures*failures, 25)) * 10 * time.Millisecond)
 		}
+		if wiped {
+			p = patience{atStake: true}
+			continue
+		}
+		if p.note(served, err); served.IsZero() {
+			s.logf("a worker failed to start: %v", err)
+		} else {
+			s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
+		}
+		if p.over() {
+			return fmt.Errorf("%d workers in a row failed to start or to stay up, the last one because: %w: everything is wiped and unmounted, look into that and run tokenfs mount", p.failed, err)
+		}
+		time.Sleep(p.pause())
 	}
 }
 
@@ -152,6 +147,7 @@ type child struct {
 	waits   *handover
 	conn    io.ReadWriteCloser
 	died    chan struct{} // it is a zombie: its pid is still its own
+	ours    atomic.Bool   // we killed it
 	ready   chan struct{}
 	answers chan toKeeper
 	notes   *fs.Notifier
@@ -159,7 +155,7 @@ type child struct {
 }
 
 // launch starts a worker and returns when it serves.
-func (s *supervisor) launch(limit time.Duration) (*child, error) {
+func (s *supervisor) launch() (*child, error) {
 	c, err := s.spawn(workerRole, syscall.SIGKILL)
 	if err != nil {
 		return nil, err
@@ -170,16 +166,21 @@ func (s *supervisor) launch(limit time.Duration) (*child, error) {
 		c.kill()
 	}
 	s.mu.Unlock()
-	if err := s.handTo(c, limit); err != nil {
-		s.set(nil)
+	err = s.handTo(c)
+	if err == nil {
+		return c, nil
+	}
+	s.set(nil)
+	select {
+	case <-c.died:
+	default:
 		c.kill()
 		<-c.died
-		if end := c.reap(); end != nil {
-			err = fmt.Errorf("%w (%w)", err, end)
-		}
-		return nil, err
 	}
-	return c, nil
+	if end := c.reap(); end != nil {
+		err = fmt.Errorf("%w (%w)", err, end)
+	}
+	return nil, err
 }
 
 // spawn starts this program in a role. With whenAlone it gets that signal when
@@ -230,7 +231,7 @@ func (c *child) connect() (*net.UnixConn, error) {
 	return conn, err
 }
 
-func (s *supervisor) handTo(c *child, limit time.Duration) error {
+func (s *supervisor) handTo(c *child) error {
 	conn, err := c.connect()
 	if err != nil {
 		return err
@@ -241,14 +242,24 @@ func (s *supervisor) handTo(c *child, limit time.Duration) error {
 	}
 	conn.SetDeadline(time.Time{})
 	go c.listen()
-	select {
-	case <-c.ready:
-		return nil
-	case <-c.died:
-		return errors.New("it ended before it was ready")
-	case <-time.After(limit):
-		return fmt.Errorf("it was not ready after %v", limit)
+	// Looks are counted rather than time: if both of us were frozen, or this
+	// process alone had to wait, that is not the worker's fault.
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	var seen fs.ProgressMade
+	for idle := time.Duration(0); idle < answerLimit; idle += lookEvery {
+		select {
+		case <-c.ready:
+			return nil
+		case <-c.died:
+			return errors.New("it ended before it was ready")
+		case <-look.C:
+			if now := fs.Progress(s.memory.Slots()); now != seen {
+				seen, idle = now, 0
+			}
+		}
 	}
+	return fmt.Errorf("it took no step for %v", answerLimit)
 }
 
 // begins is what a worker begins with.
@@ -269,7 +280,7 @@ func (c *child) await() {
 		}
 		if err == nil && info.code == cldStopped {
 			c.logf("somebody stopped the worker")
-			c.kill()
+			unix.Kill(c.pid, unix.SIGKILL) // and is not our doing
 			for waitid(c.pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
 			}
 		}
@@ -278,7 +289,10 @@ func (c *child) await() {
 	}
 }
 
-func (c *child) kill() { unix.Kill(c.pid, unix.SIGKILL) }
+func (c *child) kill() {
+	c.ours.Store(true)
+	unix.Kill(c.pid, unix.SIGKILL)
+}
 
 // reap says how a dead process ended; nil if it ended by itself.
 func (c *child) reap() error {
@@ -287,17 +301,12 @@ func (c *child) reap() error {
 	}
 	var ws unix.WaitStatus
 	for {
-		_, err := unix.Wait4(c.pid, &ws, 0, nil)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return err
-		case ws.Signaled():
-			return fmt.Errorf("killed by signal %d, %v", ws.Signal(), ws.Signal())
-		case ws.ExitStatus() != 0:
-			return fmt.Errorf("exit status %d", ws.ExitStatus())
+		switch _, err := unix.Wait4(c.pid, &ws, 0, nil); err {
+		case nil:
+			return endOf(ws, c.ours.Load())
+		case unix.EINTR:
 		default:
-			return nil
+			return err
 		}
 	}
 }
