@@ -1,0 +1,169 @@
+package clients
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tokenfs/integration/entra"
+)
+
+// A client is a program that signs in, and how that is done with it. Each of
+// its functions fails the test if the program does not do what it should.
+type client struct {
+	name     string
+	homes    []string                // directories below the home directory that are put on the filesystem
+	version  func(*session) string   // and skips the test if there is none
+	login    func(*session)          // signs in as somebody new
+	use      func(*session) error    // does something as who signed in, in a process of its own
+	renews   string                  // the grant by which use gets new tokens when the old ones are too old
+	logout   func(*session)          // signs out
+	keeps    func(entra.Secret) bool // what the client itself leaves behind when it signs out
+	disk     func(entra.Secret) bool // what it is known to leave on the disk
+	prepares func(*session)          // before the first login
+}
+
+// run has a client do everything once.
+func (c client) run(t *testing.T) {
+	t.Run("unlinked, in the clear", c.inTheClear)
+
+	s := newSession(t)
+	before := c.prepare(s)
+	c.link(s)
+	t.Logf("%s %s", c.name, c.version(s))
+
+	c.login(s)
+	if len(s.held(s.idp.Secrets())) == 0 {
+		t.Fatalf("after a login none of the tokens is on the filesystem\n%s\n%s", s.trail(), s.Shell("ls -laR "+s.Mountpoint()+" "+s.home))
+	}
+	asked := s.grants("")
+	c.mustUse(s)
+	if now := s.grants(""); now != asked {
+		t.Errorf("a second process asked for %d tokens, instead of using those in the cache\n%s", now-asked, s.trail())
+	}
+
+	c.logout(s)
+	if err := c.use(s); err == nil {
+		t.Error("after signing out, the client can still be used")
+	}
+	c.nothingHeld(s, "after signing out")
+
+	if c.renews != "" {
+		s.idp.Lifetime(time.Minute) // which all clients take for over
+		c.login(s)
+		s.idp.Lifetime(time.Hour)
+		renewed := s.grants(c.renews)
+		c.mustUse(s)
+		if s.grants(c.renews) == renewed {
+			t.Errorf("no token was renewed\n%s", s.trail())
+		}
+		asked = s.grants("")
+		c.mustUse(s)
+		if now := s.grants(""); now != asked {
+			t.Errorf("what was renewed was asked for again %d times\n%s", now-asked, s.trail())
+		}
+	} else {
+		c.login(s)
+	}
+
+	s.Must("wipe")
+	if err := c.use(s); err == nil {
+		t.Error("after a wipe, the client can still be used")
+	}
+	if left := s.held(s.idp.Secrets()); len(left) > 0 {
+		t.Errorf("after a wipe there are still %q", left)
+	}
+	c.rebuild(s)
+	c.login(s)
+	c.mustUse(s)
+	c.logout(s)
+	c.nothingHeld(s, "after signing out again")
+
+	c.unlink(s)
+	c.compare(s, before)
+	if found := s.leaked(); len(found) > 0 {
+		t.Errorf("found outside the filesystem, %d times: %s", len(found), strings.Join(found[:min(len(found), 10)], "\n"))
+	}
+	for _, r := range s.idp.Requests() {
+		if r.Refused != "" {
+			t.Logf("refused: %s %s%s: %s", r.Method, r.Host, r.Path, r.Refused)
+		}
+	}
+	s.Must("unmount")
+	s.NothingLeft()
+}
+
+func (c client) mustUse(s *session) {
+	s.t.Helper()
+	if err := c.use(s); err != nil {
+		s.t.Fatal(err, "\n", s.trail())
+	}
+}
+
+func (c client) nothingHeld(s *session, when string) {
+	s.t.Helper()
+	var secrets []entra.Secret
+	for _, secret := range s.idp.Secrets() {
+		if c.keeps == nil || !c.keeps(secret) {
+			secrets = append(secrets, secret)
+		}
+	}
+	if left := s.held(secrets); len(left) > 0 {
+		s.t.Errorf("%s, there are still %q", when, left[:min(len(left), 10)])
+	}
+}
+
+// inTheClear shows that the search sees what this client writes where there
+// is no tokenfs in its way.
+func (c client) inTheClear(t *testing.T) {
+	s := newSession(t)
+	c.version(s)
+	c.prepare(s)
+	c.login(s)
+	c.mustUse(s)
+	found := s.leaked()
+	if len(found) == 0 {
+		t.Error("not linked, the client left nothing on the disk that the search can see: it would not see a leak, either")
+	}
+	t.Logf("tokens found in %d places on the disk", len(found))
+}
+
+func (c client) prepare(s *session) map[string]string {
+	if c.prepares != nil {
+		c.prepares(s)
+	}
+	return nil
+}
+
+// link puts the client's directories on the filesystem.
+func (c client) link(s *session) {
+	s.t.Helper()
+	for _, dir := range c.homes {
+		s.Shell("set -e; mkdir -p " + filepath.Dir(filepath.Join(s.home, dir)) + "; ln -s " + s.Path(target(dir)) + " " + filepath.Join(s.home, dir))
+	}
+	c.rebuild(s)
+}
+
+// target is where on the filesystem a directory goes.
+func target(dir string) string {
+	return "apps/" + strings.ReplaceAll(strings.TrimLeft(dir, "."), "/", "-")
+}
+
+func (c client) rebuild(s *session) {
+	s.t.Helper()
+	for _, dir := range c.homes {
+		s.Shell("mkdir -p -m 0700 " + s.Path(target(dir)))
+	}
+}
+
+func (c client) unlink(s *session) {
+	for _, dir := range c.homes {
+		if err := os.Remove(filepath.Join(s.home, dir)); err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+func (c client) compare(*session, map[string]string) {}

@@ -1,0 +1,33 @@
+package clients
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// tokenfs is the command under test, and programs where make test-apps puts
+// what comes from npm and the Go module proxy.
+var tokenfs, programs string
+
+func TestMain(m *testing.M) {
+	if programs = os.Getenv("TOKENFS_TEST_APPS"); programs == "" {
+		programs = "/var/tmp/tokenfs-test-apps"
+	}
+	dir, err := os.MkdirTemp("", "tokenfs-clients")
+	if err != nil {
+		panic(err)
+	}
+	tokenfs = filepath.Join(dir, "tokenfs")
+	build := exec.Command("go", "build", "-trimpath", "-o", tokenfs, "tokenfs/cmd/tokenfs")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build tokenfs: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
