@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages whose tests need root, to mount what they compare with.
 # Packages that take longer than make test may: see test-long.
-SLOW     = tokenfs/integration/faults
+SLOW     = tokenfs/integration/faults tokenfs/integration/clients
 LOGIN    = tokenfs/integration/login
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
 TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS) $(SLOW) $(LOGIN),$(shell $(GO) list ./...))
@@ -41,7 +41,7 @@ bin/demo:
 
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
-	@echo 'NOT TESTED here: $(SLOW). Try: make test-long'
+	@echo 'NOT TESTED here: $(SLOW). Try: make test-long test-apps'
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
@@ -63,6 +63,11 @@ test-long: packages ## the long forms: a million random operations, 200 memory s
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
 	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
 	$(GO) test -count=1 -v -timeout 60m ./integration/faults -many -thorough
+
+.PHONY: test-apps
+test-apps: ## real programs sign in: installs them from Debian, npm and the Go proxy
+	integration/clients/programs.sh
+	$(GO) test -count=1 -v -timeout 60m ./integration/clients
 
 KILLS    ?= 1000
 DURATION ?= 10m

@@ -1,8 +1,11 @@
 package clients
 
 import (
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,20 +17,29 @@ import (
 // its functions fails the test if the program does not do what it should.
 type client struct {
 	name     string
-	homes    []string                // directories below the home directory that are put on the filesystem
-	version  func(*session) string   // and skips the test if there is none
-	login    func(*session)          // signs in as somebody new
-	use      func(*session) error    // does something as who signed in, in a process of its own
-	renews   string                  // the grant by which use gets new tokens when the old ones are too old
-	logout   func(*session)          // signs out
-	keeps    func(entra.Secret) bool // what the client itself leaves behind when it signs out
-	disk     func(entra.Secret) bool // what it is known to leave on the disk
-	prepares func(*session)          // before the first login
+	homes    []string                        // directories below the home directory that are put on the filesystem
+	version  func(*session) string           // and skips the test if there is none
+	login    func(*session)                  // signs in as somebody new
+	use      func(*session) error            // does something as who signed in, in a process of its own
+	renews   string                          // the grant by which use gets new tokens when the old ones are too old
+	logout   func(*session)                  // signs out
+	keeps    func(entra.Secret) bool         // what the client itself leaves behind when it signs out
+	disk     func(entra.Secret) bool         // what it is known to leave on the disk
+	atOnce   func(*session, int) []*exec.Cmd // what one of several processes does, one command after the other
+	kept     func(*session) (string, bool)   // whether all of that is there
+	prepares func(*session)                  // before the first login
 }
 
 // run has a client do everything once.
 func (c client) run(t *testing.T) {
 	t.Run("unlinked, in the clear", c.inTheClear)
+	t.Run("linked", c.onceEach)
+	if c.atOnce != nil {
+		t.Run("eight at once", c.runAtOnce)
+	}
+}
+
+func (c client) onceEach(t *testing.T) {
 
 	s := newSession(t)
 	before := c.prepare(s)
@@ -86,11 +98,13 @@ func (c client) run(t *testing.T) {
 	if found := s.leaked(); len(found) > 0 {
 		t.Errorf("found outside the filesystem, %d times: %s", len(found), strings.Join(found[:min(len(found), 10)], "\n"))
 	}
+	turnedAway := map[string]bool{}
 	for _, r := range s.idp.Requests() {
-		if r.Refused != "" {
-			t.Logf("refused: %s %s%s: %s", r.Method, r.Host, r.Path, r.Refused)
+		if r.Method == "CONNECT" {
+			turnedAway[r.Host] = true
 		}
 	}
+	t.Logf("turned away: %q", slices.Sorted(maps.Keys(turnedAway)))
 	s.Must("unmount")
 	s.NothingLeft()
 }
