@@ -19,6 +19,10 @@ var verbs = map[string]func(args []string) error{
 	"upgrade": upgrade,
 	"status":  status,
 	"wipe":    wipe,
+	"apps":    appsVerb,
+	"link":    link,
+	"unlink":  unlink,
+	"env":     env,
 	"version": version,
 }
 

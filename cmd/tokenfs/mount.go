@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/syslog"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
 )
 
@@ -20,6 +22,7 @@ func mount(args []string) (err error) {
 		flags.String(key, "", "")
 	}
 	options := flags.StringArrayP("options", "o", nil, "")
+	linked := flags.String("apps", listOfApps(), "")
 	if err := parseFlags(flags, args, 1); err != nil {
 		return err
 	}
@@ -56,9 +59,9 @@ func mount(args []string) (err error) {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
 	}
 	if *foreground {
-		return serve(s)
+		return serve(s, *linked)
 	}
-	started, err := lifecycle.Start(s.daemonArgs()...)
+	started, err := lifecycle.Start(s.daemonArgs(*linked)...)
 	var daemon *lifecycle.ErrDaemon
 	if errors.As(err, &daemon) {
 		return &reported{exitCode(daemon.ExitCode)}
@@ -90,8 +93,9 @@ func noteFailure(s settings, err error) {
 
 // daemonArgs says on the daemon's command line all that was settled here, so
 // that ps shows it, and no file or variable is looked at twice.
-func (s settings) daemonArgs() []string {
+func (s settings) daemonArgs(linked string) []string {
 	args := []string{"tokenfs", "mount", "--foreground",
+		"--apps=" + linked,
 		fmt.Sprintf("--size=%d", s.size),
 		fmt.Sprintf("--inodes=%d", s.inodes),
 		"--options=" + strings.Join(s.options, ",")}
@@ -104,19 +108,24 @@ func (s settings) daemonArgs() []string {
 }
 
 // serve is the daemon, be it in the foreground or started by mount.
-func serve(s settings) error {
+func serve(s settings, linked string) error {
 	if err := lifecycle.Harden(); err != nil {
 		return err
 	}
 	if err := lifecycle.ExecWithoutPreemption(); err != nil {
 		return err
 	}
-	err := lifecycle.Run(context.Background(), lifecycle.Options{
+	skeleton, err := apps.Skeleton(linked)
+	if err != nil { // a mount without it is better than none: apps get errors then
+		complainf("warning: linked apps do not find their directories: %v", err)
+	}
+	err = lifecycle.Run(context.Background(), lifecycle.Options{
 		Mountpoint:   s.mountpoint,
 		Size:         s.size,
 		Inodes:       s.inodes,
 		Secretmem:    s.secretmem,
 		MountOptions: s.options,
+		Skeleton:     skeleton,
 		Version:      buildVersion().Version,
 		Ready: func() {
 			if !lifecycle.Background() {
@@ -130,6 +139,15 @@ func serve(s settings) error {
 		return nil
 	}
 	return err
+}
+
+// listOfApps is where the list of linked apps is, if there can be one.
+func listOfApps() string {
+	dirs, err := apps.FindDirs(os.Getenv)
+	if err != nil {
+		return "" // no home
+	}
+	return apps.List(dirs)
 }
 
 // resume is the daemon after an upgrade, which knows all settings already.

@@ -117,18 +117,22 @@ func TestSettingsPrecedence(t *testing.T) {
 
 func TestSettingsReachTheDaemon(t *testing.T) {
 	s := settings{"/m x", 5 << 20, 99, crypt.SecretmemOn, []string{"noexec", "ro"}}
-	args := s.daemonArgs()
+	args := s.daemonArgs("/home/a b/apps.json")
 	if args[0] != "tokenfs" || args[1] != "mount" {
 		t.Fatalf("%q", args)
 	}
 	flags, _ := newFlags("mount")
 	flags.Bool("foreground", false, "")
+	linked := flags.String("apps", "", "")
 	got := settings{mountpoint: args[len(args)-1]}
 	for _, key := range []string{"size", "inodes", "secretmem", "options"} {
 		flags.Func(key, "", func(v string) error { return got.set(key, key, v) })
 	}
 	if err := parseFlags(flags, args[2:], 1); err != nil {
 		t.Fatal(err)
+	}
+	if *linked != "/home/a b/apps.json" {
+		t.Errorf("list of linked apps: %q", *linked)
 	}
 	s.options = []string{"noexec,ro"} // the same in one piece
 	if !reflect.DeepEqual(got, s) {

@@ -5,6 +5,10 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs unmount
        tokenfs status [--json]
        tokenfs wipe [PATH ...]
+       tokenfs apps [--json]
+       tokenfs link APP ... | --all
+       tokenfs unlink APP ... | --all
+       tokenfs env [APP ...] [--format FORMAT]
        tokenfs upgrade
        tokenfs version [--json]
        tokenfs help [COMMAND | settings | exit-codes]
@@ -16,6 +20,10 @@ in memory. Nothing of them reaches a disk, and wiping them destroys the key.
   unmount   destroy the keys, then unmount, also while files are in use
   status    show what is held, and what protects it on this machine
   wipe      destroy everything, or the files and trees named
+  apps      known apps: which are here, which are linked, whose tokens are on disk
+  link      move apps onto the filesystem, and what they have of tokens
+  unlink    move apps back to where they were
+  env       the variables that redirect apps where no link can
   upgrade   go on with the program that is installed now, mount and files as they are
   version   show the version
 
@@ -25,7 +33,7 @@ variable is not set. The other commands find another one with --mountpoint.
 example:
     $ tokenfs mount
     mounted on /run/user/1000/tokenfs
-    $ ln -s /run/user/1000/tokenfs/azure ~/.azure
+    $ tokenfs link azure-cli
     $ tokenfs status
     $ tokenfs wipe
 `
@@ -46,6 +54,8 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
                      mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
   --login            leave a note if it fails, for status to show; for systemd
+  --apps FILE        the list of linked apps (default ~/.config/tokenfs/apps.json),
+                     which find their directories from the first moment on
   --mountpoint DIR   the same as MOUNTPOINT
 
 The daemon ends, and the keys with it, at tokenfs unmount, at umount and
@@ -108,6 +118,69 @@ example:
     /run/user/1000/tokenfs is served by tokenfs v1.1.0 now
 `
 
+const appsUsage = `usage: tokenfs apps [--json] [--mountpoint DIR]
+
+Lists the apps that tokenfs knows and that are here: whether they are linked,
+which of their secrets lie on disk in plain sight, and what to run about it.
+
+  --json   for programs: fields keep their meaning as long as format_version does
+
+example:
+    $ tokenfs apps
+    app        linked  on disk in plain sight           to run
+    azure-cli  no      ~/.azure/msal_token_cache.json   tokenfs link azure-cli
+`
+
+const linkUsage = `usage: tokenfs link [--yes-lose] [--mountpoint DIR] APP ...
+       tokenfs link --all [--mountpoint DIR]
+
+Moves apps onto the filesystem. An app's directory becomes a link to it, what it
+was is kept beside it as NAME.tokenfs, and the link to each thing in there that is
+not secret leads back to disk. Secrets that are there are moved in, checked, and
+overwritten on disk. An app that has no directory of its own is redirected by a
+variable, which is set in ~/.config/environment.d. APP is a name from tokenfs apps,
+or a directory, with a / in its name, that holds nothing but tokens.
+
+Does nothing to an app that is linked, that holds a lock, or of which a logout
+would take what no login brings back. Interrupted, it leaves an app as it was or
+linked: the next tokenfs link or unlink says which.
+
+  --all        every app that is here and of which nothing can be lost
+  --yes-lose   also what no login brings back: keys, passwords, settings among them
+
+example:
+    $ tokenfs link azure-cli
+    linked ~/.azure
+`
+
+const unlinkUsage = `usage: tokenfs unlink [--keep-tokens] [--yes-lose] [--mountpoint DIR] APP ...
+       tokenfs unlink --all [--keep-tokens] [--yes-lose] [--mountpoint DIR]
+
+Moves apps back to where they were, with names, modes, times and links. Tokens end
+here, unless they are to be kept.
+
+  --all           every app that is linked
+  --keep-tokens   write the tokens to disk, as they were before
+  --yes-lose      end also what no login brings back
+
+example:
+    $ tokenfs unlink azure-cli
+    unlinked ~/.azure
+`
+
+const envUsage = `usage: tokenfs env [--format FORMAT] [--mountpoint DIR] [APP ...]
+
+Prints the variables that redirect apps, and make them use their files: those of
+the linked apps, or of the apps named. Linked apps need none in a session; what
+is made from nothing, such as a container, does.
+
+  --format FORMAT   sh (default), fish, environment.d or dockerfile
+
+example:
+    $ tokenfs env azure-cli --format dockerfile
+    ENV AZURE_CONFIG_DIR="/run/user/1000/tokenfs/azure"
+`
+
 const versionUsage = `usage: tokenfs version [--json]
 
 example:
@@ -140,6 +213,10 @@ var topics = map[string]string{
 	"unmount":    unmountUsage,
 	"status":     statusUsage,
 	"wipe":       wipeUsage,
+	"apps":       appsUsage,
+	"link":       linkUsage,
+	"unlink":     unlinkUsage,
+	"env":        envUsage,
 	"upgrade":    upgradeUsage,
 	"version":    versionUsage,
 	"settings":   settingsUsage,

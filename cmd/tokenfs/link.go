@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"tokenfs/fs"
+	"tokenfs/integration/apps"
+	"tokenfs/lifecycle"
+)
+
+type folder = fs.Folder
+
+func link(args []string) error {
+	flags, named := newFlags("link")
+	all := flags.Bool("all", false, "")
+	yesLose := flags.Bool("yes-lose", false, "")
+	if err := parseFlags(flags, args, -1); err != nil {
+		return err
+	}
+	switch {
+	case *all && flags.NArg() > 0:
+		return usageErrorf("link: both --all and %s are given: leave one out", flags.Arg(0))
+	case *all && *yesLose:
+		return usageErrorf("link: --all never takes what a logout would cost: name the apps to go with --yes-lose")
+	case !*all && flags.NArg() == 0:
+		return usageErrorf("link: name apps, or --all: tokenfs apps lists them")
+	}
+	e, err := engineFor(flags, *named)
+	if err != nil {
+		return err
+	}
+	var list []apps.App
+	for _, name := range flags.Args() {
+		a, err := apps.Find(name)
+		if err != nil {
+			return usageErrorf("link: %v", err)
+		}
+		list = append(list, a)
+	}
+	if !e.Mounted {
+		if _, err := lifecycle.Query(e.Mountpoint); err != nil {
+			return err
+		}
+	}
+	// What is in these files passes through this process.
+	if err := lifecycle.Harden(); err != nil {
+		return err
+	}
+	if *all {
+		var skipped []string
+		if list, skipped, err = e.Safe(); err != nil {
+			return err
+		}
+		for _, name := range skipped {
+			complainf("left out %s: a logout would cost what no login brings back; tokenfs link %s says what", name, name)
+		}
+		if len(list) == 0 {
+			complainf("nothing to link")
+		}
+	}
+	var failed []error
+	for _, a := range list {
+		if err := e.Link(a, *yesLose); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", a.Name, err))
+		}
+	}
+	return asUsage(errors.Join(failed...))
+}
+
+// asUsage gives errors about what was asked for the exit code of those.
+func asUsage(err error) error {
+	if errors.Is(err, apps.ErrUsage) {
+		return usageErrorf("%v", err)
+	}
+	return err
+}

@@ -1,0 +1,46 @@
+package apps
+
+// clouds other than Microsoft's.
+var clouds = []App{
+	{
+		Name: "gcloud", Title: "Google Cloud CLI",
+		Programs: []string{"gcloud"}, Login: "gcloud auth login",
+		Places: []Place{{
+			Dir: "$CONFIG/gcloud", Variable: "CLOUDSDK_CONFIG", Name: "gcloud",
+			Secrets: []Secret{
+				{"legacy_credentials/*gserviceaccount.com", Irreplaceable, "keys of service accounts"},
+				{"application_default_credentials.json", Renewable, "application default credentials"},
+				{"credentials.db*", Renewable, "refresh tokens"},
+				{"access_tokens.db*", Renewable, "access tokens"},
+				{"legacy_credentials", Renewable, "refresh tokens, for other tools"},
+			},
+			Keep: []string{"logs/", "configurations/", "active_config", "virtenv/", "surface_data/"},
+		}},
+		Settings: []Setting{{"CLOUDSDK_CORE_DISABLE_FILE_LOGGING", "true", "gcloud config set core/disable_file_logging true", "log files stay on disk otherwise"}},
+		Since:    "any; run with 528",
+		Quirks:   []string{"its databases are SQLite with a rollback journal, and are locked with POSIX locks"},
+		Sources:  []string{"google-cloud-sdk: lib/googlecloudsdk/core/config.py, core/credentials/creds.py"},
+	},
+	{
+		Name: "aws", Title: "AWS CLI and SDKs: caches of single sign-on and assumed roles",
+		Programs: []string{"aws"}, Login: "aws sso login",
+		Places: []Place{
+			{Dir: "~/.aws/sso/cache", Name: "aws-sso", Secrets: everything("tokens of single sign-on")},
+			{Dir: "~/.aws/cli/cache", Name: "aws-cli", Secrets: everything("temporary keys of assumed roles")},
+			{Dir: "~/.aws/login/cache", Variable: "AWS_LOGIN_CACHE_DIRECTORY", Name: "aws-login", Secrets: everything("tokens of aws login")},
+		},
+		Since:   "AWS CLI 1.45 run; 2 read",
+		Quirks:  []string{"botocore replaces its files by renaming, and so a link that stands for one"},
+		Sources: []string{"boto/botocore: botocore/credentials.py, botocore/utils.py", "aws/aws-cli: awscli/customizations/sso/utils.py"},
+	},
+	{
+		Name: "aws-credentials", Title: "AWS: long-lived access keys",
+		Programs: []string{"aws"},
+		Places: []Place{{
+			Dir: "~/.aws", File: "credentials", Variable: "AWS_SHARED_CREDENTIALS_FILE", Name: "aws-credentials",
+			Secrets: []Secret{{"credentials", Irreplaceable, "access keys, which AWS shows only once"}},
+		}},
+		Since:   "any",
+		Sources: []string{"boto/botocore: botocore/configprovider.py"},
+	},
+}

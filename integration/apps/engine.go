@@ -1,0 +1,184 @@
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	tokenfs "tokenfs/fs"
+)
+
+// An Engine redirects applications to one filesystem and back.
+type Engine struct {
+	Dirs       Dirs
+	Mountpoint string
+	Mounted    bool
+
+	SetSkeleton func([]tokenfs.Folder) error
+	Wipe        func(path string) error          // relative to the mount
+	Result      func(format string, args ...any) // what was asked for
+	Say         func(format string, args ...any) // everything else
+	Getenv      func(string) string
+
+	step func(string) // tests end the process at one of these
+}
+
+func (e *Engine) at(step string) {
+	if e.step != nil {
+		e.step(step)
+	}
+}
+
+// target is what a redirected directory leads to.
+func (e *Engine) target(l *link) string { return filepath.Join(e.Mountpoint, l.Name) }
+
+// switched says whether l is in effect.
+func (e *Engine) switched(l *link) bool {
+	if l.File != "" {
+		return l.Phase != linking && l.Phase != leaving
+	}
+	target, err := os.Readlink(l.Dir)
+	return err == nil && target == e.target(l)
+}
+
+// begin locks and reads the list, and settles what an earlier run left.
+func (e *Engine) begin() (*state, func(), error) {
+	release, err := lockState(e.Dirs.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := loadState(List(e.Dirs))
+	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
+		err = usagef("apps are linked to %s, and the filesystem asked for is %s: unlink them with --mountpoint %s first", s.Mountpoint, e.Mountpoint, s.Mountpoint)
+	}
+	if err == nil {
+		s.Mountpoint = e.Mountpoint
+		err = e.recover(s)
+	}
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return s, release, nil
+}
+
+// furnish has the filesystem begin its sessions as the list says.
+func (e *Engine) furnish(s *state) error {
+	if !e.Mounted {
+		return nil
+	}
+	return e.SetSkeleton(s.skeleton())
+}
+
+// switchOver puts l into effect, by one exchange of names.
+func (e *Engine) switchOver(l *link) error {
+	if l.File != "" {
+		return nil
+	}
+	if _, err := os.Lstat(l.Dir); errors.Is(err, fs.ErrNotExist) {
+		return os.Symlink(e.target(l), l.Dir) // nothing was there, and kept() has been made
+	}
+	if err := os.Symlink(e.target(l), l.kept()); err != nil {
+		return err
+	}
+	e.at("link made")
+	if err := exchange(l.kept(), l.Dir); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(l.Dir))
+}
+
+// switchBack undoes switchOver, wherever it has come to.
+func (e *Engine) switchBack(l *link) error {
+	if l.File != "" {
+		return nil
+	}
+	if err := settleExchange(l.kept(), l.Dir); err != nil {
+		return err
+	}
+	if e.switched(l) {
+		if _, err := os.Lstat(l.kept()); err != nil {
+			return fmt.Errorf("%s is linked to the filesystem, and what it was is not in %s any more (%w): put it back there, or remove the link", l.Dir, l.kept(), err)
+		}
+		if err := exchange(l.kept(), l.Dir); err != nil {
+			return err
+		}
+		e.at("exchanged back")
+	}
+	switch target, err := os.Readlink(l.kept()); {
+	case err == nil && target == e.target(l):
+		return os.Remove(l.kept())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	// What it was is still, or again, there: the link is gone, or was never made.
+	if _, err := os.Lstat(l.Dir); err == nil {
+		return fmt.Errorf("%s has been replaced since it was linked; what it was is in %s: merge them by hand, remove that one, then try again", l.Dir, l.kept())
+	}
+	return os.Rename(l.kept(), l.Dir)
+}
+
+// restore makes the directory look as it did.
+func (l *link) restore() {
+	for _, made := range slices.Backward(l.Made) {
+		unix.Rmdir(made) // unless the app has put something there
+	}
+	if !l.Times[1].IsZero() {
+		os.Chtimes(l.Dir, l.Times[0], l.Times[1])
+	}
+}
+
+// forget takes l off the list, the mount and the disk; it is not in effect.
+func (e *Engine) forget(s *state, l *link) error {
+	l.Phase = leaving
+	if err := s.save(); err != nil {
+		return err
+	}
+	e.at("leaving")
+	if e.Mounted {
+		if err := e.furnish(s); err != nil {
+			return err
+		}
+		paths := []string{l.Name}
+		if l.Stays {
+			paths = nil
+			for _, name := range l.Moved {
+				paths = append(paths, l.Name+"/"+name)
+			}
+		}
+		for _, path := range paths {
+			if _, err := os.Lstat(filepath.Join(e.Mountpoint, path)); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err := e.Wipe(path); err != nil {
+				return fmt.Errorf("wipe %s: %w", path, err)
+			}
+		}
+	}
+	e.at("wiped")
+	l.restore()
+	s.drop(l)
+	return s.save()
+}
+
+// dirTimes are a directory's times, to be set again when it is back.
+func dirTimes(dir string) (times [2]time.Time) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) == nil {
+		times = [2]time.Time{time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix())}
+	}
+	return times
+}
+
+// onMount says whether a path is in the filesystem, by way of any link.
+func (e *Engine) onMount(name string) bool {
+	real, err := filepath.EvalSymlinks(name)
+	return err == nil && (real == e.Mountpoint || strings.HasPrefix(real, e.Mountpoint+"/"))
+}

@@ -1,0 +1,337 @@
+package apps
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const secret = "a-token-that-nobody-must-find"
+
+var azureHome = map[string]string{
+	".azure/msal_token_cache.json": secret + " 1",
+	".azure/azureProfile.json":     "profile",
+	".azure/config":                "[core]",
+	".azure/cliextensions/x/x.py":  "print()",
+	".azure/commands/":             "",
+	".azure/extensionsecret.json":  "unknown",
+	".azure/az.sess":               "session",
+	"notes":                        "mine",
+}
+
+func TestLinkAndBack(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(azureHome)
+	os.Chmod(d.home(".azure/msal_token_cache.json"), 0o600)
+	os.Chmod(d.home(".azure"), 0o751)
+	before := d.snapshot()
+	az := d.app("azure-cli")
+	if err := d.Link(az, false); err != nil {
+		t.Fatal(err)
+	}
+	if found := d.onDisk(secret); len(found) > 0 {
+		t.Errorf("on disk: %q", found)
+	}
+	for name, want := range azureHome {
+		if strings.HasSuffix(name, "/") {
+			continue
+		}
+		if got := d.read(d.home(name)); got != want {
+			t.Errorf("%s holds %q through the link", name, got)
+		}
+	}
+	st, err := os.Stat(d.home(".azure"))
+	if err != nil || st.Mode().Perm() != 0o751 {
+		t.Errorf("the directory on the mount: %v, %v", st, err)
+	}
+	if !d.heard("linked ~/.azure") || !d.heard("overwritten and removed") || !d.heard("az config set core.collect_telemetry=false") {
+		t.Errorf("said %q", d.said)
+	}
+	after := d.snapshot()
+	if err := d.Link(az, false); err != nil || !d.heard("linked already") {
+		t.Errorf("linking again: %v, said %q", err, d.said)
+	}
+	d.same("after linking again", d.snapshot(), after)
+
+	// What is edited while linked is what there is afterwards.
+	for name, text := range map[string]string{".azure/config": "edited", ".azure/logs/az.log": "log", ".azure/az.sess": "session 2", ".azure/new.json": "new"} {
+		if err := os.WriteFile(d.home(name), []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	d.wipe()
+	if got := d.read(d.home(".azure/config")); got != "edited" {
+		t.Errorf("after a wipe config holds %q", got)
+	}
+	if _, err := os.Stat(d.home(".azure/msal_token_cache.json")); !os.IsNotExist(err) {
+		t.Errorf("after a wipe: %v", err)
+	}
+	os.WriteFile(d.home(".azure/msal_token_cache.json"), []byte(secret+" 2"), 0o600)
+	os.WriteFile(d.home(".azure/versionCheck.json"), []byte("1"), 0o644)
+	if err := d.Unlink("azure-cli", false, false); err != nil {
+		t.Fatal(err)
+	}
+	if found := d.onDisk(secret); len(found) > 0 {
+		t.Errorf("on disk after unlink: %q", found)
+	}
+	got := d.snapshot()
+	if got[".azure/versionCheck.json"] == "" || d.read(d.home(".azure/az.sess")) != "session 2" {
+		t.Error("what the app wrote beside its secrets did not come back")
+	}
+	d.same("after unlink", got, before, ".azure/msal_token_cache.json", ".azure/azureProfile.json", ".azure/config",
+		".azure/az.sess", ".azure/versionCheck.json", ".azure/logs", ".azure/logs/az.log")
+	if entries, _ := os.ReadDir(d.Mountpoint); len(entries) > 0 {
+		t.Errorf("left on the mount: %v", entries)
+	}
+}
+
+func TestUnlinkKeepsTokens(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(azureHome)
+	before := d.snapshot()
+	if err := d.Link(d.app("azure-cli"), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Unlink("azure-cli", true, false); err != nil {
+		t.Fatal(err)
+	}
+	d.same("there and back", d.snapshot(), before)
+	if err := d.Unlink("azure-cli", true, false); err != nil || !d.heard("azure-cli is not linked") {
+		t.Errorf("unlinking again: %v, said %q", err, d.said)
+	}
+}
+
+// Every app, from nothing and back to nothing.
+func TestLinkEveryAppFromNothing(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(map[string]string{".aws/": ""})
+	before := d.snapshot()
+	for _, a := range Table {
+		if err := d.Link(a, true); err != nil {
+			t.Errorf("link %s: %v", a.Name, err)
+		}
+		for _, p := range a.Places {
+			if p.File != "" {
+				continue
+			}
+			dir := d.Dirs.Expand(p.Dir)
+			if err := os.WriteFile(filepath.Join(dir, "probe"), []byte(secret), 0o600); err != nil {
+				t.Errorf("%s: %v", a.Name, err)
+			}
+			for _, keep := range p.Keep {
+				name := filepath.Join(dir, keep, "probe")
+				if !strings.HasSuffix(keep, "/") {
+					name = filepath.Join(dir, keep)
+				}
+				if err := os.WriteFile(name, []byte("kept"), 0o600); err != nil {
+					t.Errorf("%s: %v", a.Name, err)
+				} else if err := os.Remove(strings.Replace(name, dir, keptOf(dir), 1)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	if found := d.onDisk(secret); len(found) > 0 {
+		t.Errorf("on disk: %q", found)
+	}
+	d.wipe()
+	for i := range Table {
+		a := Table[len(Table)-1-i]
+		if err := d.Unlink(a.Name, false, true); err != nil {
+			t.Errorf("unlink %s: %v", a.Name, err)
+		}
+	}
+	for _, dir := range []string{".config/gh", ".config/gcloud", ".cache", ".local"} {
+		os.Remove(d.home(dir))
+	}
+	d.same("after unlinking everything", d.snapshot(), before)
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name, app, want string
+		set             func(d *desk)
+	}{
+		{"irreplaceable", "azure-cli", "client secrets of service principals", func(d *desk) { d.write(map[string]string{".azure/service_principal_entries.json": secret}) }},
+		{"mixed", "docker", "registry passwords", func(d *desk) {}},
+		{"keys of AWS", "aws-credentials", "access keys", func(d *desk) { d.write(map[string]string{".aws/credentials": secret}) }},
+		{"link for a cache", "azure-cli", "is a link", func(d *desk) { os.Symlink("/dev/null", d.home(".azure/msal_token_cache.json")) }},
+		{"second name", "azure-cli", "another name", func(d *desk) {
+			os.Link(d.home(".azure/accessTokens.json"), d.home("copy"))
+		}},
+		{"in the way", "azure-cli", "in the way", func(d *desk) { os.Mkdir(d.home(".azure.tokenfs"), 0o700) }},
+		{"linked by hand", "azure-cli", "not on the list", func(d *desk) {
+			os.RemoveAll(d.home(".azure"))
+			os.Mkdir(filepath.Join(d.Mountpoint, "az"), 0o700)
+			os.Symlink(filepath.Join(d.Mountpoint, "az"), d.home(".azure"))
+		}},
+		{"leads nowhere", "azure-cli", "leads nowhere", func(d *desk) {
+			os.RemoveAll(d.home(".azure"))
+			os.Symlink("/nonexistent/x", d.home(".azure"))
+		}},
+		{"on both sides", "azure-cli", "remove the one", func(d *desk) {
+			os.Mkdir(filepath.Join(d.Mountpoint, "azure"), 0o700)
+			os.WriteFile(filepath.Join(d.Mountpoint, "azure/accessTokens.json"), nil, 0o600)
+		}},
+		{"not a directory", "terraform", "not a directory", func(d *desk) { d.write(map[string]string{".terraform.d": ""}) }},
+		{"a name that is not text", "azure-cli", "not UTF-8", func(d *desk) { d.write(map[string]string{".azure/\xff": ""}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t, t.TempDir())
+			d.write(map[string]string{".azure/accessTokens.json": secret, ".azure/config": ""})
+			c.set(d)
+			before := d.snapshot()
+			err := d.Link(d.app(c.app), false)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+			var cost *CostError
+			if errors.As(err, &cost) && !strings.Contains(err.Error(), "--yes-lose") {
+				t.Errorf("it does not say what to do: %v", err)
+			}
+			d.same("after a refusal", d.snapshot(), before)
+		})
+	}
+}
+
+func TestMixedComesBackOnlyWhenAsked(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(map[string]string{".npmrc": "//r/:_authToken=" + secret, ".docker/config.json": secret, ".docker/cli-plugins/x": "x"})
+	before := d.snapshot()
+	for _, name := range []string{"npm", "docker"} {
+		if err := d.Link(d.app(name), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := d.onDisk(secret); len(found) > 0 {
+		t.Errorf("on disk: %q", found)
+	}
+	set := d.read(d.home(".config/environment.d/60-tokenfs.conf"))
+	if !strings.Contains(set, `NPM_CONFIG_USERCONFIG="`+d.Mountpoint+`/npm/.npmrc"`) || !d.heard("NPM_CONFIG_USERCONFIG, which is set in ~/.config/environment.d/60-tokenfs.conf") {
+		t.Errorf("variables %q, said %q", set, d.said)
+	}
+	for _, name := range []string{"npm", "docker"} {
+		if err := d.Unlink(name, false, false); err == nil || !strings.Contains(err.Error(), "--keep-tokens") {
+			t.Errorf("unlink %s: %v", name, err)
+		}
+		if err := d.Unlink(name, true, false); err != nil {
+			t.Error(err)
+		}
+	}
+	d.same("there and back", d.snapshot(), before)
+}
+
+func TestSharedPlace(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(map[string]string{".local/.IdentityService/msal.cache": secret})
+	for _, name := range []string{"git-credential-manager", "azure-identity"} {
+		if err := d.Link(d.app(name), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Unlink("git-credential-manager", true, false); err != nil {
+		t.Fatal(err)
+	}
+	if !d.heard("~/.local/.IdentityService stays linked: azure-identity uses it") || len(d.onDisk(secret)) > 0 {
+		t.Errorf("said %q", d.said)
+	}
+	if err := d.Unlink("azure-identity", true, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.read(d.home(".local/.IdentityService/msal.cache")); got != secret {
+		t.Errorf("came back as %q", got)
+	}
+}
+
+func TestNestedPlaces(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(map[string]string{".kube/config": secret, ".kube/cache/oidc-login/abc": secret, ".kube/cache/discovery/d": "d"})
+	before := d.snapshot()
+	link := func(name string) error { return d.Link(d.app(name), true) }
+	if err := errors.Join(link("kubelogin"), link("kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	if d.read(d.home(".kube/cache/oidc-login/abc")) != secret || d.read(d.home(".kube/cache/discovery/d")) != "d" || len(d.onDisk(secret)) > 0 {
+		t.Error("not all is where it should be")
+	}
+	if err := d.Unlink("kubelogin", true, false); err == nil || !strings.Contains(err.Error(), "unlink that first") {
+		t.Errorf("unlinking the inner one: %v", err)
+	}
+	if err := errors.Join(d.Unlink("kubectl", true, false), d.Unlink("kubelogin", true, false)); err != nil {
+		t.Fatal(err)
+	}
+	d.same("there and back", d.snapshot(), before, ".kube") // but for the time when something in it was renamed
+	if err := errors.Join(link("kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	if err := link("kubelogin"); err == nil || !strings.Contains(err.Error(), "linked itself") {
+		t.Errorf("linking the inner one second: %v", err)
+	}
+}
+
+func TestRemovedLinkIsMended(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(azureHome)
+	az := d.app("azure-cli")
+	if err := d.Link(az, false); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(d.home(".azure"))
+	if err := d.Link(az, false); err != nil || d.read(d.home(".azure/config")) != "[core]" {
+		t.Errorf("not mended: %v", err)
+	}
+	os.Remove(d.home(".azure"))
+	os.Mkdir(d.home(".azure"), 0o700)
+	for _, err := range []error{d.Link(az, false), d.Unlink("azure-cli", false, false)} {
+		if err == nil || !strings.Contains(err.Error(), "replaced since") {
+			t.Errorf("with a directory in its place: %v", err)
+		}
+	}
+	os.Remove(d.home(".azure"))
+	if err := d.Unlink("azure-cli", true, false); err != nil || d.read(d.home(".azure/msal_token_cache.json")) != secret+" 1" {
+		t.Errorf("unlink without the link: %v", err)
+	}
+}
+
+func TestUnlinkWithoutMount(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(azureHome)
+	before := d.snapshot()
+	if err := d.Link(d.app("azure-cli"), false); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(filepath.Join(d.Mountpoint, "azure"))
+	d.Mounted = false
+	if err := d.Unlink("azure-cli", true, false); err == nil || !strings.Contains(err.Error(), "no tokens to keep") {
+		t.Errorf("with --keep-tokens: %v", err)
+	}
+	if err := d.Unlink("azure-cli", false, false); err != nil {
+		t.Fatal(err)
+	}
+	d.same("after unlink", d.snapshot(), before, ".azure/msal_token_cache.json", ".azure/azureProfile.json")
+}
+
+func TestByPath(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.write(map[string]string{"own app/cache.json": secret, "own app/deep/er/cache.json": secret})
+	before := d.snapshot()
+	a := d.app(d.home("own app"))
+	if err := d.Link(a, false); err != nil {
+		t.Fatal(err)
+	}
+	if len(d.onDisk(secret)) > 0 || d.read(d.home("own app/deep/er/cache.json")) != secret {
+		t.Error("not moved")
+	}
+	if err := d.Unlink(a.Name, true, false); err != nil {
+		t.Fatal(err)
+	}
+	d.same("there and back", d.snapshot(), before)
+	if _, err := Find(d.home("own app/cache.json")); err == nil || !strings.Contains(err.Error(), "is a file") {
+		t.Errorf("a file: %v", err)
+	}
+	if _, err := Find("emacs"); !errors.Is(err, ErrUsage) {
+		t.Errorf("unknown app: %v", err)
+	}
+}

@@ -1,0 +1,192 @@
+package apps
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	tokenfs "tokenfs/fs"
+)
+
+// phase is how far a redirection has come. Those that are not settled tell the
+// next run what to do; see recover.go.
+type phase string
+
+const (
+	linking   phase = "linking"   // copying; not redirected for good yet
+	erasing   phase = "erasing"   // redirected; the copies on disk are going
+	linked    phase = "linked"    // settled
+	unlinking phase = "unlinking" // copying back; still redirected
+	leaving   phase = "leaving"   // not redirected any more; tidying up
+)
+
+// A link is one place that is redirected.
+type link struct {
+	Dir   string   `json:"dir"`  // the symlink, or the directory of File
+	Name  string   `json:"name"` // of the directory on the mount
+	Mode  uint32   `json:"mode"` // of that directory
+	Apps  []string `json:"apps"` // that asked for it
+	Phase phase    `json:"phase"`
+
+	File     string `json:"file,omitempty"` // what Variable stands for
+	Variable string `json:"variable,omitempty"`
+
+	Moved []string     `json:"moved,omitempty"` // what was put onto the mount
+	Kept  []string     `json:"kept,omitempty"`  // what is linked out of it, to kept()
+	Made  []string     `json:"made,omitempty"`  // directories that were made for it, outermost first
+	Times [2]time.Time `json:"times"`           // of the directory as it was: access, modification
+	Stays bool         `json:"stays,omitempty"` // the directory on the mount was there before
+	Back  []string     `json:"back,omitempty"`  // what unlinking brings back to disk
+}
+
+// kept is where the directory is now.
+func (l *link) kept() string { return keptOf(l.Dir) }
+
+func keptOf(dir string) string { return dir + ".tokenfs" }
+
+// state is apps.json.
+type state struct {
+	FormatVersion int     `json:"format_version"`
+	Mountpoint    string  `json:"mountpoint"`
+	Links         []*link `json:"links"`
+
+	path string
+}
+
+const stateVersion = 1
+
+// List is where the list of linked apps is.
+func List(d Dirs) string { return filepath.Join(d.Config, "tokenfs", "apps.json") }
+
+func loadState(path string) (*state, error) {
+	s := &state{FormatVersion: stateVersion, path: path}
+	text, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list of linked apps %s: %w: move it away, and link again", s.path, err)
+	}
+	if s.FormatVersion != stateVersion {
+		return nil, fmt.Errorf("list of linked apps %s: format %d is not known to this version of tokenfs: use the one that wrote it", s.path, s.FormatVersion)
+	}
+	return s, nil
+}
+
+// save replaces the file by one write and one rename, and returns when that is
+// on disk: what follows relies on it.
+func (s *state) save() error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err == nil {
+		err = replaceFile(s.path, append(text, '\n'), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write the list of linked apps: %w", err)
+	}
+	return nil
+}
+
+func (s *state) find(dir, file string) *link {
+	i := slices.IndexFunc(s.Links, func(l *link) bool { return l.Dir == dir && l.File == file })
+	if i < 0 {
+		return nil
+	}
+	return s.Links[i]
+}
+
+func (s *state) drop(gone *link) {
+	s.Links = slices.DeleteFunc(s.Links, func(l *link) bool { return l == gone })
+}
+
+// skeleton is what every session begins with.
+func (s *state) skeleton() []tokenfs.Folder {
+	folders := []tokenfs.Folder{}
+	for _, l := range s.Links {
+		if l.Phase == leaving {
+			continue
+		}
+		f := tokenfs.Folder{Path: l.Name, Mode: l.Mode}
+		if len(l.Kept) > 0 {
+			f.Outside, f.Links = l.kept(), l.Kept
+		}
+		folders = append(folders, f)
+	}
+	return folders
+}
+
+// Skeleton is what a list of linked apps asks every session to begin with.
+func Skeleton(list string) ([]tokenfs.Folder, error) {
+	if list == "" {
+		return nil, nil
+	}
+	s, err := loadState(list)
+	if err != nil {
+		return nil, err
+	}
+	return s.skeleton(), nil
+}
+
+// lockState keeps other runs from changing anything. It ends with the process.
+func lockState(config string) (release func(), err error) {
+	dir := filepath.Join(config, "tokenfs")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("directory of the list of linked apps: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "apps.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the list of linked apps: %w", err)
+	}
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			f.Close()
+			return nil, fmt.Errorf("lock the list of linked apps: %w: another tokenfs link or unlink is at work, try again", err)
+		}
+	}
+}
+
+const lockPatience = 10 * time.Second
+
+// replaceFile writes a file so that there is the old or the new one.
+func replaceFile(name string, text []byte, mode os.FileMode) error {
+	dir := filepath.Dir(name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
