@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,10 +28,12 @@ type manyOrder struct {
 	Keeper         int
 	Kills          int
 	Burst          time.Duration // of kills, as soon as there is somebody to kill
+	Start          string        // a program to start before each kill, to compare with
 }
 
 type manyReport struct {
 	Pauses  []time.Duration
+	Starts  []time.Duration
 	Burst   int // kills
 	Wrong   string
 	Created time.Duration
@@ -84,6 +87,13 @@ func many(o manyOrder, r *manyReport) error {
 	}
 	r.Created = time.Since(start)
 	for k := range o.Kills {
+		if o.Start != "" {
+			start := time.Now()
+			if err := exec.Command(o.Start, "version").Run(); err != nil {
+				return err
+			}
+			r.Starts = append(r.Starts, time.Since(start))
+		}
 		for _, pid := range childrenOf(o.Keeper) {
 			unix.Kill(pid, unix.SIGKILL)
 		}
@@ -147,6 +157,28 @@ func childrenOf(pid int) (pids []int) {
 	return pids
 }
 
+// runMany has the client work in u's filesystem.
+func runMany(u *installed.User, o manyOrder) (r manyReport) {
+	u.Helper()
+	o.Dir, o.Keeper = u.Mountpoint(), u.Status().Mount.PID
+	program := filepath.Join(u.Top, manyName)
+	if err := installed.Copy("/proc/self/exe", program, 0o755); err != nil {
+		u.Fatal(err)
+	}
+	order, err := json.Marshal(o)
+	if err != nil {
+		u.Fatal(err)
+	}
+	said, code := u.End(u.Program(program, string(order)))
+	if err := json.Unmarshal([]byte(said), &r); err != nil || code != 0 {
+		u.Fatalf("the client ended with %d and said %q", code, said)
+	}
+	if r.Wrong != "" {
+		u.Error(r.Wrong)
+	}
+	return r
+}
+
 var manyFiles = flag.Bool("many", false, "kill workers of 100,000 files instead of 5000")
 
 // A worker is back in time, and knows everything, however much there is, and
@@ -158,10 +190,6 @@ func TestManyFilesAndHandles(t *testing.T) {
 	}
 	u := installed.New(t, command(t), installed.Packaged)
 	u.Must("mount", "--inodes", "200000", "--size", "128M")
-	program := filepath.Join(u.Top, manyName)
-	if err := installed.Copy("/proc/self/exe", program, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -170,19 +198,7 @@ func TestManyFilesAndHandles(t *testing.T) {
 		t.Logf("WEAK RUN: the limit on open files is %d here, which leaves %d handles instead of %d", limit.Max, most, handles)
 		handles = most
 	}
-	order, err := json.Marshal(manyOrder{Dir: u.Mountpoint(), Files: files, Handles: handles, Keeper: u.Status().Mount.PID, Kills: 10, Burst: burst})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := u.Program(program, string(order))
-	said, code := u.End(cmd)
-	var r manyReport
-	if err := json.Unmarshal([]byte(said), &r); err != nil || code != 0 {
-		t.Fatalf("the client ended with %d and said %q", code, said)
-	}
-	if r.Wrong != "" {
-		t.Error(r.Wrong)
-	}
+	r := runMany(u, manyOrder{Files: files, Handles: handles, Kills: 10, Burst: burst})
 	s := u.Status()
 	t.Logf("%d files and %d handles made in %v; pauses after kills: %v; then %d kills in %v; %d restarts; memory %+v, arena %d MiB",
 		files, handles, r.Created, r.Pauses, r.Burst, burst, s.Worker.Restarts, s.Memory, s.Content.Arena>>20)
