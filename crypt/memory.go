@@ -2,6 +2,7 @@ package crypt
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/cpu"
@@ -93,32 +94,43 @@ func makeMemory(cfg MemoryConfig) (_ *Memory, err error) {
 
 // lock locks in order of what a byte is worth: session key and cipher states,
 // the pages that small requests pass through, all slots, then the data keys.
+// What may be locked at once is: clients wait while a worker starts.
 func (m *Memory) lock(cfg MemoryConfig) {
+	m.populate()
 	if !m.Keys.r.lock(0, keysOff) {
 		return
 	}
-	first := map[int]bool{}
-	for _, off := range cfg.SlotFirst {
-		first[off] = true
-		if !m.slots.lock(off, off+pageSize) {
-			return
+	if !m.slots.lock(0, cfg.Slots) {
+		for _, off := range cfg.SlotFirst {
+			if !m.slots.lock(off, off+pageSize) {
+				return
+			}
+		}
+		for off := 0; off < cfg.Slots; off += pageSize {
+			if !slices.Contains(cfg.SlotFirst, off) && !m.slots.lock(off, off+pageSize) {
+				return
+			}
 		}
 	}
-	for off := 0; off < cfg.Slots; off += pageSize {
-		if !first[off] && !m.slots.lock(off, off+pageSize) {
-			return
-		}
-	}
-	// The kernel writes requests into the slots with the process possibly
-	// dead; a page that is not there and writable fails the request.
-	for off := 0; off < cfg.Slots; off += pageSize {
-		atomic.AddUint64(m.slots.word(off), 0) // a write that changes nothing: a predecessor may have left requests
+	all := len(m.Keys.r.mem)
+	if m.Keys.r.lock(keysOff, all) {
+		return
 	}
 	const step = 16 * pageSize
-	for off := keysOff; off < len(m.Keys.r.mem); off += step {
-		if !m.Keys.r.lock(off, min(off+step, len(m.Keys.r.mem))) {
+	for off := keysOff; off < all; off += step {
+		if !m.Keys.r.lock(off, min(off+step, all)) {
 			return
 		}
+	}
+}
+
+// populate makes every page of the slots present and writable, be it locked or
+// not: the kernel writes requests into them with the process possibly dead, and
+// fails those that meet a page fault.
+func (m *Memory) populate() {
+	unix.Madvise(m.slots.mem, unix.MADV_POPULATE_WRITE) // the loop alone would do, page by page
+	for off := 0; off < len(m.slots.mem); off += pageSize {
+		atomic.AddUint64(m.slots.word(off), 0) // changes nothing: a predecessor may have left requests
 	}
 }
 
