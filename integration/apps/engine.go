@@ -69,6 +69,12 @@ func (e *Engine) begin() (*state, func(), error) {
 	return s, release, nil
 }
 
+func (e *Engine) save(s *state) error {
+	err := s.save()
+	e.at("saved")
+	return err
+}
+
 // furnish has the filesystem begin its sessions as the list says.
 func (e *Engine) furnish(s *state) error {
 	if !e.Mounted {
@@ -138,7 +144,7 @@ func (l *link) restore() {
 // forget takes l off the list, the mount and the disk; it is not in effect.
 func (e *Engine) forget(s *state, l *link) error {
 	l.Phase = leaving
-	if err := s.save(); err != nil {
+	if err := e.save(s); err != nil {
 		return err
 	}
 	e.at("leaving")
@@ -165,7 +171,7 @@ func (e *Engine) forget(s *state, l *link) error {
 	e.at("wiped")
 	l.restore()
 	s.drop(l)
-	return s.save()
+	return e.save(s)
 }
 
 // dirTimes are a directory's times, to be set again when it is back.

@@ -216,3 +216,13 @@ func (d *desk) app(name string) App {
 func (d *desk) heard(text string) bool {
 	return slices.ContainsFunc(d.said, func(s string) bool { return strings.Contains(s, text) })
 }
+
+// memoryDir is a directory where an fsync costs nothing, if there is one.
+func memoryDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "apps-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

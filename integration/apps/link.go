@@ -44,11 +44,13 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 	var todo []*link
 	var costs []Cost
 	var releases []func()
-	defer func() {
+	letGo := func() {
 		for _, release := range releases {
 			release()
 		}
-	}()
+		releases = nil
+	}
+	defer letGo()
 	for i := range a.Places {
 		p := &a.Places[i]
 		l, risks, err := e.plan(s, a, p)
@@ -77,13 +79,15 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 		}
 	}
 	s.Links = append(s.Links, todo...)
-	if err := s.save(); err != nil {
+	if err := e.save(s); err != nil {
 		return err
 	}
 	e.at("linking")
 	if err := e.redirect(s, todo); err != nil {
+		letGo()
 		return e.giveUp(s, todo, err)
 	}
+	letGo() // the apps are on the mount now
 	for _, l := range todo {
 		if err := e.eraseMoved(s, l); err != nil {
 			return fmt.Errorf("%s is linked, but copies on disk are left: %w: run tokenfs link again", a.Name, err)
@@ -95,7 +99,7 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 
 // joined ends what changed nothing but the list.
 func (e *Engine) joined(s *state) error {
-	return errors.Join(s.save(), e.furnish(s), e.writeVariables(s))
+	return errors.Join(e.save(s), e.furnish(s), e.writeVariables(s))
 }
 
 // plan finds out what linking a place means, and whether it can be done; nil
@@ -286,7 +290,7 @@ func (e *Engine) redirect(s *state, todo []*link) error {
 	for _, l := range todo {
 		l.Phase = erasing
 	}
-	if err := errors.Join(s.save(), e.writeVariables(s)); err != nil {
+	if err := errors.Join(e.save(s), e.writeVariables(s)); err != nil {
 		return err
 	}
 	e.at("erasing")
@@ -374,15 +378,20 @@ func (e *Engine) eraseMoved(s *state, l *link) error {
 		}
 		e.at("erased")
 	}
+	if err := placeFor(e.Dirs, l).removeStale(dir); err != nil {
+		return err
+	}
 	l.Phase = linked
-	return s.save()
+	return e.save(s)
 }
 
 // giveUp takes everything back after a failure.
 func (e *Engine) giveUp(s *state, todo []*link, why error) error {
-	for _, l := range todo {
-		if err := e.takeBack(s, l); err != nil {
-			return errors.Join(why, fmt.Errorf("taking it back failed, too: %w: the next tokenfs link tries again", err))
+	for _, step := range []func(*state, *link) error{e.takeBack, e.forget} {
+		for _, l := range todo {
+			if err := step(s, l); err != nil {
+				return errors.Join(why, fmt.Errorf("taking it back failed, too: %w: the next tokenfs link tries again", err))
+			}
 		}
 	}
 	return fmt.Errorf("%w (nothing is linked, everything is as it was)", why)

@@ -22,7 +22,7 @@ var azureHome = map[string]string{
 }
 
 func TestLinkAndBack(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(azureHome)
 	os.Chmod(d.home(".azure/msal_token_cache.json"), 0o600)
 	os.Chmod(d.home(".azure"), 0o751)
@@ -88,7 +88,7 @@ func TestLinkAndBack(t *testing.T) {
 }
 
 func TestUnlinkKeepsTokens(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(azureHome)
 	before := d.snapshot()
 	if err := d.Link(d.app("azure-cli"), false); err != nil {
@@ -105,7 +105,7 @@ func TestUnlinkKeepsTokens(t *testing.T) {
 
 // Every app, from nothing and back to nothing.
 func TestLinkEveryAppFromNothing(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(map[string]string{".aws/": ""})
 	before := d.snapshot()
 	for _, a := range Table {
@@ -179,7 +179,7 @@ func TestRefusals(t *testing.T) {
 		{"a name that is not text", "azure-cli", "not UTF-8", func(d *desk) { d.write(map[string]string{".azure/\xff": ""}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDesk(t, t.TempDir())
+			d := newDesk(t, memoryDir(t))
 			d.write(map[string]string{".azure/accessTokens.json": secret, ".azure/config": ""})
 			c.set(d)
 			before := d.snapshot()
@@ -197,7 +197,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestMixedComesBackOnlyWhenAsked(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(map[string]string{".npmrc": "//r/:_authToken=" + secret, ".docker/config.json": secret, ".docker/cli-plugins/x": "x"})
 	before := d.snapshot()
 	for _, name := range []string{"npm", "docker"} {
@@ -224,7 +224,7 @@ func TestMixedComesBackOnlyWhenAsked(t *testing.T) {
 }
 
 func TestSharedPlace(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(map[string]string{".local/.IdentityService/msal.cache": secret})
 	for _, name := range []string{"git-credential-manager", "azure-identity"} {
 		if err := d.Link(d.app(name), false); err != nil {
@@ -246,7 +246,7 @@ func TestSharedPlace(t *testing.T) {
 }
 
 func TestNestedPlaces(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(map[string]string{".kube/config": secret, ".kube/cache/oidc-login/abc": secret, ".kube/cache/discovery/d": "d"})
 	before := d.snapshot()
 	link := func(name string) error { return d.Link(d.app(name), true) }
@@ -272,7 +272,7 @@ func TestNestedPlaces(t *testing.T) {
 }
 
 func TestRemovedLinkIsMended(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(azureHome)
 	az := d.app("azure-cli")
 	if err := d.Link(az, false); err != nil {
@@ -296,7 +296,7 @@ func TestRemovedLinkIsMended(t *testing.T) {
 }
 
 func TestUnlinkWithoutMount(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(azureHome)
 	before := d.snapshot()
 	if err := d.Link(d.app("azure-cli"), false); err != nil {
@@ -314,7 +314,7 @@ func TestUnlinkWithoutMount(t *testing.T) {
 }
 
 func TestByPath(t *testing.T) {
-	d := newDesk(t, t.TempDir())
+	d := newDesk(t, memoryDir(t))
 	d.write(map[string]string{"own app/cache.json": secret, "own app/deep/er/cache.json": secret})
 	before := d.snapshot()
 	a := d.app(d.home("own app"))

@@ -19,7 +19,10 @@ func (e *Engine) recover(s *state) error {
 		var how string
 		switch l.Phase {
 		case linking: // nothing on disk has been erased
-			err, how = e.takeBack(s, l), "it is as it was before"
+			if err = e.takeBack(s, l); err == nil {
+				err = e.forget(s, l)
+			}
+			how = "it is as it was before"
 		case erasing:
 			err, how = e.eraseMoved(s, l), "it is linked"
 		case unlinking: // still redirected, or already not
@@ -52,11 +55,8 @@ func (e *Engine) takeBack(s *state, l *link) error {
 		return err
 	}
 	e.at("switched back")
-	place := placeFor(e.Dirs, l)
-	if err := place.removeStale(l.Dir); err != nil {
-		return err
-	}
-	return e.forget(s, l)
+	l.Phase = leaving
+	return placeFor(e.Dirs, l).removeStale(l.Dir)
 }
 
 // stayLinked undoes an unlinking that has not come to the exchange.
@@ -77,5 +77,5 @@ func (e *Engine) stayLinked(s *state, l *link) error {
 	if err := place.removeStale(e.target(l)); err != nil {
 		return err
 	}
-	return s.save()
+	return e.save(s)
 }

@@ -36,7 +36,7 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 		if !shared {
 			e.Result("%s is not linked", name)
 		}
-		return s.save()
+		return e.save(s)
 	}
 	var releases []func()
 	defer func() {
@@ -59,7 +59,7 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 	for _, l := range todo {
 		l.Phase = unlinking
 	}
-	if err := s.save(); err != nil {
+	if err := e.save(s); err != nil {
 		return err
 	}
 	e.at("unlinking")
