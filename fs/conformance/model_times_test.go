@@ -113,13 +113,3 @@ func (s *side) changed(p probe) string {
 // the clock differently (multigrain timestamps, Linux 6.13): only then can
 // "ctime changed" be asked.
 var fineTimes = kernelAtLeast(6, 13)
-
-func kernelAtLeast(major, minor int) bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var a, b int
-	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
-	return a > major || a == major && b >= minor
-}

@@ -116,7 +116,7 @@ func newUsersArena(t testing.TB) *usersArena {
 	m := mount(t, mountOptions{AllowOther: true})
 	must(t, os.Chmod(m.Dir, 0o755))
 	must(t, os.Chmod(m.Ref, 0o755))
-	u := &usersArena{arena: arena{dir: m.Dir, ref: m.Ref, sweepMax: 60}}
+	u := &usersArena{arena: *newArena(t, m.Dir, m.Ref)}
 	for i, dir := range []string{m.Dir, m.Ref} {
 		for who := range people {
 			u.actors[i] = append(u.actors[i], newActor(t, dir, who))
@@ -299,6 +299,7 @@ func (u *usersArena) reset() {
 
 // both runs an operation on both sides.
 func (u *usersArena) both(o op) (tested, want string) {
+	o = u.without.of(o)
 	return u.actors[0][o.Who].do(o), u.actors[1][o.Who].do(o)
 }
 

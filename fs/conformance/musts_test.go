@@ -361,7 +361,7 @@ func TestMustSmallThings(t *testing.T) {
 		if n, err := unix.Listxattr(lock, make([]byte, 100)); n != 0 || err != nil {
 			t.Errorf("listxattr: %d, %v", n, err)
 		}
-		if _, err := unix.Getxattr(lock, "user.a", nil); err != unix.ENODATA {
+		if _, err := unix.Getxattr(lock, "trusted.a", nil); err != unix.ENODATA {
 			t.Errorf("getxattr: %v", err)
 		}
 		var fs unix.Statfs_t

@@ -170,11 +170,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		flags := unix.MAP_SHARED
-		if !kernelAtLeast(6, 6) {
-			flags = unix.MAP_PRIVATE
-		}
-		data, err := unix.Mmap(fd, 0, observed, unix.PROT_READ|unix.PROT_WRITE, flags)
+		data, err := unix.Mmap(fd, 0, observed, unix.PROT_READ|unix.PROT_WRITE, mapFlags())
 		if err != nil {
 			return err
 		}
@@ -249,11 +245,7 @@ func TestPageCacheWipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := observe(t, path)
-	flags := unix.MAP_SHARED
-	if !kernelAtLeast(6, 6) {
-		flags = unix.MAP_PRIVATE
-	}
-	data, err := unix.Mmap(o.fd, 0, observed, unix.PROT_READ|unix.PROT_WRITE, flags)
+	data, err := unix.Mmap(o.fd, 0, observed, unix.PROT_READ|unix.PROT_WRITE, mapFlags())
 	if err != nil {
 		t.Fatal(err)
 	}

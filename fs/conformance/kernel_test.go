@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,4 +83,23 @@ func (w omissions) of(o op) op {
 		o.Name = "trusted." + rest
 	}
 	return o
+}
+
+// mapFlags is how to map a file of the mount that is written to: shared where
+// the kernel has that.
+func mapFlags() int {
+	if kernelAtLeast(6, 6) {
+		return unix.MAP_SHARED
+	}
+	return unix.MAP_PRIVATE
+}
+
+func kernelAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var a, b int
+	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
+	return a > major || a == major && b >= minor
 }
