@@ -148,16 +148,16 @@ func (m *Memory) FDs() FDs {
 
 // AttachMemory maps a Memory whose process has ended, made with the same cfg.
 // It owns fds from then on. The caller replays the log and claims what it finds
-// in use before anything else.
+// in use before anything else. Call it on a Quiet thread.
 func AttachMemory(cfg MemoryConfig, fds FDs) (*Memory, error) {
 	m, err := MapMemory(cfg, fds)
 	if err != nil {
 		return nil, err
 	}
 	if m.Keys.wiping() {
-		Quietly(m.Fresh)
+		m.Fresh()
 	} else {
-		Quietly(m.Keys.resume)
+		m.Keys.resume()
 	}
 	return m, nil
 }

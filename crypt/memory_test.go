@@ -39,7 +39,9 @@ func successor(t testing.TB, m *Memory) *Memory {
 		}
 		*fd = dup
 	}
-	next, err := AttachMemory(testConfig(SecretmemAuto), fds)
+	var next *Memory
+	var err error
+	Quietly(func() { next, err = AttachMemory(testConfig(SecretmemAuto), fds) })
 	if err != nil {
 		t.Fatal(err)
 	}

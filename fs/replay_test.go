@@ -138,7 +138,11 @@ func (b *bench) attach(t testing.TB) *bench {
 		}
 		*fd = dup
 	}
-	mem, err := crypt.AttachMemory(MemoryConfig(b.cfg.Quota, b.cfg.Inodes, crypt.SecretmemAuto), fds)
+	var mem *crypt.Memory
+	var err error
+	crypt.Quietly(func() {
+		mem, err = crypt.AttachMemory(MemoryConfig(b.cfg.Quota, b.cfg.Inodes, crypt.SecretmemAuto), fds)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ func resumeConfig() Config {
 const firstFD = 3
 
 func runWorker() error {
+	crypt.Quiet()
 	fds := crypt.FDs{Keys: firstFD + 1, Arena: firstFD + 2, Slots: firstFD + 3, Secret: os.Args[1] == "secret"}
 	mem, err := crypt.AttachMemory(MemoryConfig(resumeQuota, resumeInodes, crypt.SecretmemAuto), fds)
 	if err != nil {

@@ -69,7 +69,9 @@ type Server struct {
 }
 
 // New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
-// mem is fresh, or another process's whose work is resumed.
+// mem is fresh, or another process's whose work is resumed. Call it on a Quiet
+// thread: a worker that starts does everything on one, for each change of
+// threads is a wait where the machine is busy.
 func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 	s := newServer(fuseFD, mem, cfg)
 	s.step()
@@ -78,12 +80,9 @@ func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.step()
-	s.quietly(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err = s.load()
-	})
-	return s, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s, s.load()
 }
 
 func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
@@ -160,12 +159,13 @@ func (s *Server) degrade(why string) {
 }
 
 // Serve reads and answers requests until the filesystem is unmounted. It calls
-// ready, which may be nil, once what a predecessor left behind is served.
+// ready, which may be nil, once what a predecessor left behind is served. The
+// calling thread is one of those that serve, and Quiet from then on.
 func (s *Server) Serve(ready func()) error {
 	errs := make(chan error, slotCount)
 	var resumed sync.WaitGroup
-	for i := range slotCount {
-		resumed.Add(1)
+	resumed.Add(slotCount)
+	for i := 1; i < slotCount; i++ {
 		go func() { errs <- s.serve(i, resumed.Done) }()
 	}
 	if ready != nil {
@@ -175,6 +175,7 @@ func (s *Server) Serve(ready func()) error {
 			ready()
 		}()
 	}
+	errs <- s.serve(0, resumed.Done)
 	var first error
 	for range slotCount {
 		if err := <-errs; err != nil && first == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"unsafe"
 
@@ -25,11 +26,15 @@ func Harden() error {
 }
 
 // NameProcess undoes that a program started as /proc/self/exe is called "exe"
-// by ps. It names the calling thread, which must be the first one.
+// by ps, where the name of a process is that of its first thread. Call it on
+// main's goroutine, which init has tied to that.
 func NameProcess(name string) {
+	defer runtime.UnlockOSThread()
 	b := append([]byte(name), 0)
 	unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0, 0, 0)
 }
+
+func init() { runtime.LockOSThread() }
 
 // Go's asynchronous preemption interrupts a thread with a signal and leaves
 // its registers in the signal frame, on the stack, where keys are then found.

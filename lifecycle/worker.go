@@ -126,6 +126,7 @@ func work(name string) error {
 	w := &workerProcess{conn: conn}
 	w.more = sync.NewCond(&w.mu)
 	go w.deliver()
+	crypt.Quiet()
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
 		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why})
 	if err != nil {
