@@ -98,8 +98,23 @@ fuzz: ## a minute for each fuzz target
 		done; \
 	done
 
+# The build cache is the caller's, the rest needs root; see bench/doc.go.
+RUN_BENCH = CGO_ENABLED=0 $(GO) build -o bin/bench ./bench && bin/bench
+
 .PHONY: bench
-bench: ## throughput and allocations
+bench: packages-bench ## tokenfs against what a user could have instead, as root; ten minutes
+	$(RUN_BENCH) -log bench/performance.txt -pictures bench/pictures $(BENCH)
+
+.PHONY: bench-traces
+bench-traces: packages-bench ## what the kernel asks for each workload, as root
+	$(RUN_BENCH) -traces bench/traces.txt
+
+.PHONY: packages-bench
+packages-bench: ## what tokenfs is compared with, from Debian or Ubuntu
+	@integration/packages.sh fuse3 gcc libc6-dev pkg-config libfuse3-dev gocryptfs securefs encfs cryfs
+
+.PHONY: bench-go
+bench-go: ## throughput and allocations of the parts
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: clean
