@@ -2,9 +2,9 @@ module tokenfs
 
 go 1.26.0
 
-require golang.org/x/sys v0.49.0
-
 require (
-	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
-	github.com/spf13/pflag v1.0.10 // indirect
+	github.com/godbus/dbus/v5 v5.2.4
+	github.com/hanwen/go-fuse/v2 v2.12.1
+	github.com/spf13/pflag v1.0.10
+	golang.org/x/sys v0.49.0
 )

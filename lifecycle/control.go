@@ -164,7 +164,7 @@ func (c *control) talk(conn *net.UnixConn) {
 			return // gone, or idle for too long
 		}
 		c.answering.RLock()
-		err = send(c.answer(line))
+		err = send(c.answer(line, peer))
 		c.answering.RUnlock()
 		if err != nil {
 			return
@@ -173,7 +173,7 @@ func (c *control) talk(conn *net.UnixConn) {
 }
 
 // answer outlives a mistake of ours: it must not cost the filesystem.
-func (c *control) answer(line []byte) (answer reply) {
+func (c *control) answer(line []byte, peer *unix.Ucred) (answer reply) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.logf("internal error: %v\n%s", p, debug.Stack())
@@ -184,6 +184,7 @@ func (c *control) answer(line []byte) (answer reply) {
 	if err != nil {
 		return failure(err)
 	}
+	r.peer = peer
 	return c.handle(r)
 }
 

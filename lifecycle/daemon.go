@@ -25,6 +25,10 @@ type Options struct {
 	MountOptions []string    // ordinary ones, as with -o
 	Skeleton     []fs.Folder // see SetSkeleton
 
+	AtLogout   AtLogout // as it is: the zero value wipes at once
+	Login      bool     // belongs to the user's logins, and waits for the first one
+	RootLogins bool     // with Login: root's own, too
+
 	Version string                           // shown in status
 	Ready   func()                           // called once, when the filesystem can be used
 	Logf    func(format string, args ...any) // never given contents or keys
@@ -63,6 +67,7 @@ type daemon struct {
 	mount   *mount
 	worker  *supervisor
 	control *control
+	session *session
 
 	program  program
 	upgrades int
@@ -90,7 +95,7 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // serveInThisProcess is what Run and Resume have in common.
-func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon) error) error {
+func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, context.Context) error) error {
 	if !mayStartWorkers {
 		return errors.New("internal error: main does not begin with BeWorker")
 	}
@@ -122,7 +127,9 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon) e
 		ended:   make(chan struct{}),
 	}
 	defer d.journal.flush()
-	if err := begin(d); err != nil {
+	if err := begin(d, ctx); errors.Is(err, errNobody) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if err := d.tellReady(); err != nil {
@@ -143,7 +150,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon) e
 }
 
 // start leaves nothing behind if it fails.
-func (d *daemon) start() (err error) {
+func (d *daemon) start(ctx context.Context) (err error) {
 	if d.program, err = thisProgram(); err != nil {
 		return err
 	}
@@ -156,6 +163,15 @@ func (d *daemon) start() (err error) {
 		return err
 	}
 	d.opts.Mountpoint, d.opts.MountOptions = path, options.names
+
+	if err := d.startSession(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			d.session.disconnect()
+		}
+	}()
 
 	if err := checkSkeleton(d.opts.Skeleton); err != nil {
 		return err
@@ -232,6 +248,7 @@ func (d *daemon) serve() {
 	d.served = d.worker.over
 	go d.worker.run()
 	go d.control.serve(d.handle, d.journal.logf)
+	go d.session.run()
 }
 
 // makeRoom clears dead mounts and gives way to a live one. One that is just
@@ -298,6 +315,7 @@ func (d *daemon) stop() error {
 			d.mount.abort() // or this process could not end
 		}
 	}
+	d.session.stop()
 	d.err = errors.Join(serving, err, d.control.close())
 	close(d.ended)
 	d.control.drain(time.Second)
@@ -326,6 +344,17 @@ func (d *daemon) handle(r request) (answer reply) {
 	case verbSkeleton:
 		if err := d.worker.setSkeleton(r.Skeleton); err != nil {
 			return failure(fmt.Errorf("set up directories: %w", err))
+		}
+	case verbHold:
+		lease, err := d.session.hold(time.Duration(r.Seconds)*time.Second, int(r.peer.Pid), r.Command)
+		if err != nil {
+			return failure(err)
+		}
+		d.journal.logf("held: lease %d", lease.ID)
+		answer.Lease = &lease
+	case verbRelease:
+		if answer.Released = d.session.release(r.Lease); answer.Released > 0 {
+			d.journal.logf("released: %d leases", answer.Released)
 		}
 	case verbUpgrade:
 		goOn, err := d.upgrade()

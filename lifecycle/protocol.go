@@ -23,6 +23,12 @@ import (
 //	{"v":1,"verb":"skeleton","skeleton":[{"path":"azure","mode":448}]}
 //	{"v":1,"verb":"unmount"}
 //	{"v":1,"verb":"upgrade"}
+//	{"v":1,"verb":"hold","seconds":3600}
+//	{"v":1,"verb":"hold","command":"tmux"}
+//	{"v":1,"verb":"release","lease":1}
+//
+// A hold without seconds lasts as long as the process that asks for it; a release
+// without a lease is of all.
 //
 // Paths are relative to the mount and in base64, because a file name is bytes
 // and JSON is text.
@@ -40,6 +46,8 @@ const (
 	verbSkeleton = "skeleton"
 	verbUnmount  = "unmount"
 	verbUpgrade  = "upgrade"
+	verbHold     = "hold"
+	verbRelease  = "release"
 )
 
 type request struct {
@@ -48,6 +56,12 @@ type request struct {
 	Paths [][]byte `json:"paths,omitempty"`
 
 	Skeleton []fs.Folder `json:"skeleton,omitempty"`
+
+	Seconds int64  `json:"seconds,omitempty"`
+	Command string `json:"command,omitempty"` // its name, for status
+	Lease   int    `json:"lease,omitempty"`
+
+	peer *unix.Ucred // who asks
 }
 
 type reply struct {
@@ -61,6 +75,9 @@ type reply struct {
 	Failed []FailedPath `json:"failed,omitempty"` // not wiped
 	Busy   bool         `json:"busy,omitempty"`   // unmounted while in use
 	Status *Status      `json:"status,omitempty"`
+
+	Lease    *Lease `json:"lease,omitempty"`
+	Released int    `json:"released,omitempty"` // leases
 	revelation
 }
 
@@ -95,13 +112,20 @@ func parseRequest(line []byte) (request, error) {
 	if r.Paths != nil && r.Verb != verbWipe {
 		return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
 	}
+	if (r.Seconds != 0 || r.Command != "") && r.Verb != verbHold || r.Lease != 0 && r.Verb != verbRelease {
+		return r, faultf(BadRequest, "request: %s is not about leases", r.Verb)
+	}
 	switch r.Verb {
+	case verbHold:
+		if err := checkHold(r); err != nil {
+			return r, err
+		}
 	case verbSkeleton:
 		if err := checkSkeleton(r.Skeleton); err != nil {
 			return r, err
 		}
 	case verbWipe:
-	case verbStatus, verbUnmount, verbUpgrade:
+	case verbStatus, verbUnmount, verbUpgrade, verbRelease:
 	default:
 		if testVerb(r.Verb) {
 			break
@@ -114,6 +138,18 @@ func parseRequest(line []byte) (request, error) {
 		}
 	}
 	return r, nil
+}
+
+func checkHold(r request) error {
+	switch {
+	case (r.Seconds == 0) == (r.Command == ""):
+		return faultf(BadRequest, "request: hold for seconds, or for a command")
+	case r.Seconds < 0 || r.Seconds > int64(MaxHold/time.Second):
+		return faultf(BadRequest, "request: hold for %d seconds: the longest is %v", r.Seconds, MaxHold)
+	case len(r.Command) > maxCommand:
+		return faultf(BadRequest, "request: the name of the command is longer than %d bytes", maxCommand)
+	}
+	return nil
 }
 
 // skeletonLimit leaves room around a skeleton in a request, and in what a

@@ -26,17 +26,29 @@ func TestParseRequest(t *testing.T) {
 		`{"v":1,"verb":"wipe","skeleton":[{"path":"a","mode":448}]}`:                                                                                                      {},
 		`{"v":1,"verb":"skeleton","skeleton":[{"path":"a","mode":448,"outside":"/` + strings.Repeat("o", 4000) + `","links":["l"]}]}`:                                     {},
 		`{"v":1,"verb":"skeleton","skeleton":[` + strings.Repeat(`{"path":"a","mode":448,"outside":"/`+strings.Repeat("o", 1000)+`"},`, 40) + `{"path":"a","mode":448}]}`: {},
-		`{"v":2,"verb":"status"}`:                            {},
-		`{"verb":"status"}`:                                  {},
-		`{"v":1}`:                                            {},
-		`{"v":1,"verb":"reboot"}`:                            {},
-		`{"v":1,"verb":"status","force":true}`:               {},
-		`{"v":1,"verb":"status"}{"v":1,"verb":"wipe"}`:       {},
-		`{"v":1,"verb":"wipe","paths":["Li4="]}`:             {}, // ..
-		`{"v":1,"verb":"wipe","paths":["L2V0Yy9wYXNzd2Q="]}`: {}, // /etc/passwd
-		`{"v":1,"verb":"wipe","paths":["YS8uLi8uLi9i"]}`:     {}, // a/../../b
-		`{"v":1,"verb":"wipe","paths":[""]}`:                 {},
-		`{"v":1,"verb":"wipe","paths":["not base64"]}`:       {},
+		`{"v":1,"verb":"hold","seconds":60}`:                                                                                                                              {V: 1, Verb: "hold", Seconds: 60},
+		`{"v":1,"verb":"hold","command":"tmux"}`:                                                                                                                          {V: 1, Verb: "hold", Command: "tmux"},
+		`{"v":1,"verb":"hold"}`:                                                                                                                                           {},
+		`{"v":1,"verb":"hold","seconds":60,"command":"tmux"}`:                                                                                                             {},
+		`{"v":1,"verb":"hold","seconds":-1}`:                                                                                                                              {},
+		`{"v":1,"verb":"hold","seconds":9223372036854775807}`:                                                                                                             {},
+		`{"v":1,"verb":"hold","command":"` + strings.Repeat("x", maxCommand+1) + `"}`:                                                                                     {},
+		`{"v":1,"verb":"hold","seconds":60,"peer":{"Pid":1}}`:                                                                                                             {},
+		`{"v":1,"verb":"status","seconds":60}`:                                                                                                                            {},
+		`{"v":1,"verb":"release"}`:                                                                                                                                        {V: 1, Verb: "release"},
+		`{"v":1,"verb":"release","lease":2}`:                                                                                                                              {V: 1, Verb: "release", Lease: 2},
+		`{"v":1,"verb":"hold","lease":2}`:                                                                                                                                 {},
+		`{"v":2,"verb":"status"}`:                                                                                                                                         {},
+		`{"verb":"status"}`:                                                                                                                                               {},
+		`{"v":1}`:                                                                                                                                                         {},
+		`{"v":1,"verb":"reboot"}`:                                                                                                                                         {},
+		`{"v":1,"verb":"status","force":true}`:                                                                                                                            {},
+		`{"v":1,"verb":"status"}{"v":1,"verb":"wipe"}`:                                                                                                                    {},
+		`{"v":1,"verb":"wipe","paths":["Li4="]}`:                                                                                                                          {}, // ..
+		`{"v":1,"verb":"wipe","paths":["L2V0Yy9wYXNzd2Q="]}`:                                                                                                              {}, // /etc/passwd
+		`{"v":1,"verb":"wipe","paths":["YS8uLi8uLi9i"]}`:                                                                                                                  {}, // a/../../b
+		`{"v":1,"verb":"wipe","paths":[""]}`:                                                                                                                              {},
+		`{"v":1,"verb":"wipe","paths":["not base64"]}`:                                                                                                                    {},
 		`[]`: {}, ``: {}, `{`: {}, `null`: {}, "\x00": {}, `"status"`: {},
 	} {
 		got, err := parseRequest([]byte(in))
@@ -65,7 +77,7 @@ func FuzzParseRequest(f *testing.F) {
 			}
 			return
 		}
-		if !slices.Contains([]string{verbStatus, verbWipe, verbSkeleton, verbUnmount, verbUpgrade}, r.Verb) || r.V != protocolVersion {
+		if !slices.Contains([]string{verbStatus, verbWipe, verbSkeleton, verbUnmount, verbUpgrade, verbHold, verbRelease}, r.Verb) || r.V != protocolVersion {
 			t.Fatalf("accepted %+v", r)
 		}
 		if r.Paths != nil && r.Verb != verbWipe {

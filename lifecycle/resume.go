@@ -19,7 +19,7 @@ func Resume(ctx context.Context, opts Options) error {
 	return serveInThisProcess(ctx, opts, (*daemon).resume)
 }
 
-func (d *daemon) resume() error {
+func (d *daemon) resume(context.Context) error {
 	if err := checkUnwatched(); err != nil {
 		return err
 	}
@@ -76,6 +76,8 @@ func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	d.control.listener.SetUnlinkOnClose(false)
 	d.worker = newSupervisor(d.memory, d.mount.fd, st.Worker, d.journal.logf)
 	d.worker.restarts = st.Restarts + 1
+	d.session = newSession(os.Geteuid(), st.Session, d.logout, d.journal.logf)
+	d.session.resumeLeases()
 	d.serve()
 	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil

@@ -29,6 +29,8 @@ type Status struct {
 	Protections   []Protection `json:"protections"`
 	Memory        MemoryStatus `json:"memory"`
 	Messages      []Message    `json:"messages"` // the last ones, oldest first
+
+	Session SessionStatus `json:"session"`
 }
 
 // MountStatus is where a filesystem is, and since when.
@@ -83,6 +85,7 @@ func (d *daemon) status() Status {
 			PSS:       procBytes("/proc/self/smaps_rollup", "Pss:") + w.PSS,
 		},
 		Messages: d.journal.messages(),
+		Session:  d.session.status(),
 	}
 }
 

@@ -57,6 +57,8 @@ type upgradeState struct {
 	Upgrades int         `json:"upgrades"`
 	Old      []int       `json:"old"` // pids of children to be reaped
 	Messages []Message   `json:"messages"`
+
+	Session sessionState `json:"session"`
 }
 
 const upgradeFDs = workerFDs + 3
@@ -212,6 +214,7 @@ func (d *daemon) upgradeState() upgradeState {
 		Format: upgradeFormat, Worker: d.worker.begins(), Path: d.mount.path, Entry: d.mount.entry,
 		Options: d.opts.MountOptions, Since: d.since, Program: d.program, Socket: d.control.inode,
 		Upgrades: d.upgrades + 1, Messages: d.journal.messages(),
+		Session: d.session.handOn(),
 	}
 	d.worker.mu.Lock()
 	defer d.worker.mu.Unlock()

@@ -18,7 +18,7 @@ func mount(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
-	for _, key := range []string{"size", "inodes", "secretmem"} {
+	for _, key := range []string{"size", "inodes", "secretmem", "on-logout", "grace"} {
 		flags.String(key, "", "")
 	}
 	options := flags.StringArrayP("options", "o", nil, "")
@@ -55,7 +55,7 @@ func mount(args []string) (err error) {
 	if s.mountpoint, err = where(flags, *named, s); err != nil {
 		return err
 	}
-	if *login {
+	if s.login = *login; s.login {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
 	}
 	if *foreground {
@@ -98,7 +98,14 @@ func (s settings) daemonArgs(linked string) []string {
 		"--apps=" + linked,
 		fmt.Sprintf("--size=%d", s.size),
 		fmt.Sprintf("--inodes=%d", s.inodes),
+		fmt.Sprintf("--grace=%v", s.atLogout.Grace),
 		"--options=" + strings.Join(s.options, ",")}
+	if s.atLogout.Keep {
+		args = append(args, "--on-logout=keep")
+	}
+	if s.login {
+		args = append(args, "--login")
+	}
 	for name, mode := range secretmemModes {
 		if mode == s.secretmem {
 			args = append(args, "--secretmem="+name)
@@ -126,6 +133,9 @@ func serve(s settings, linked string) error {
 		Secretmem:    s.secretmem,
 		MountOptions: s.options,
 		Skeleton:     skeleton,
+		AtLogout:     s.atLogout,
+		Login:        s.login,
+		RootLogins:   s.rootLogins,
 		Version:      buildVersion().Version,
 		Ready: func() {
 			if !lifecycle.Background() {

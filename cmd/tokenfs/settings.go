@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,6 +26,9 @@ type settings struct {
 	inodes     int
 	secretmem  crypt.Secretmem
 	options    []string
+	atLogout   lifecycle.AtLogout
+	rootLogins bool
+	login      bool // only on the command line
 }
 
 // Limits of settings. The smallest size leaves room for the rewrite of a cache
@@ -35,7 +39,7 @@ const (
 )
 
 // keys of settings: in files as they are, in the environment in capitals with
-// TOKENFS_ before them.
+// TOKENFS_ before them, and _ for -.
 var keys = map[string]func(s *settings, value string) error{
 	"mountpoint": func(s *settings, value string) error {
 		if !filepath.IsAbs(value) {
@@ -47,6 +51,15 @@ var keys = map[string]func(s *settings, value string) error{
 	"size":      func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
 	"inodes":    func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
 	"secretmem": func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
+	"on-logout": func(s *settings, value string) (err error) {
+		s.atLogout.Keep, err = parseChoice(value, "wipe", "keep")
+		return err
+	},
+	"grace": func(s *settings, value string) (err error) { s.atLogout.Grace, err = parseGrace(value); return err },
+	"root-logins": func(s *settings, value string) (err error) {
+		s.rootLogins, err = parseChoice(value, "off", "on")
+		return err
+	},
 	"options": func(s *settings, value string) error {
 		s.options = []string{value}
 		return lifecycle.CheckMountOptions(s.options)
@@ -57,7 +70,8 @@ var keys = map[string]func(s *settings, value string) error{
 // reverse, so that the first one decides; a mistake in any of them is reported
 // even where another one overrides it.
 func loadSettings() (settings, error) {
-	s := settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes}
+	s := settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
+		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
 	files := []string{"/etc/tokenfs/config"}
 	if dir, err := os.UserConfigDir(); err == nil { // no home, no file
 		files = append(files, filepath.Join(dir, "tokenfs", "config"))
@@ -132,7 +146,8 @@ func (s *settings) loadEnv(env []string) error {
 		if !ok {
 			continue
 		}
-		if key = strings.ToLower(key); keys[key] == nil || name != envPrefix+strings.ToUpper(key) {
+		key = strings.ToLower(strings.ReplaceAll(key, "_", "-"))
+		if keys[key] == nil || name != envName(key) {
 			// Not an error: scripts have variables of their own.
 			complainf("warning: %s in the environment is not a setting: there are %s", name, keyNames())
 			continue
@@ -142,6 +157,10 @@ func (s *settings) loadEnv(env []string) error {
 		}
 	}
 	return nil
+}
+
+func envName(key string) string {
+	return envPrefix + strings.ReplaceAll(strings.ToUpper(key), "-", "_")
 }
 
 func keyNames() string {
@@ -191,6 +210,22 @@ func parseSecretmem(text string) (crypt.Secretmem, error) {
 		return 0, fmt.Errorf("%q is not auto, on or off", text)
 	}
 	return mode, nil
+}
+
+// parseChoice says whether it is the second of two words.
+func parseChoice(text, first, second string) (bool, error) {
+	if text != first && text != second {
+		return false, fmt.Errorf("%q is not %s or %s", text, first, second)
+	}
+	return text == second, nil
+}
+
+func parseGrace(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > lifecycle.MaxHold {
+		return 0, fmt.Errorf("%q is not a time from 0s to 720h: give 30s, 5m or 1h30m", text)
+	}
+	return d, nil
 }
 
 // parseFlags parses a verb's command line, on which at most n arguments

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"tokenfs/crypt"
 	"tokenfs/lifecycle"
@@ -48,10 +49,11 @@ func TestSettingsFile(t *testing.T) {
 	err := s.parse(strings.NewReader("# comment\n\nsize = 16M\n  inodes=100\nsecretmem = off # no\n"), "f")
 	wantUsage(t, err, "f:5: secretmem", `"off # no"`, "auto, on or off")
 	s = settings{}
-	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\n"), "f"); err != nil {
+	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\n"), "f"); err != nil {
 		t.Fatal(err)
 	}
-	want := settings{"/a b/c", 16 << 20, 100, crypt.SecretmemOff, []string{"noexec,ro"}}
+	want := settings{mountpoint: "/a b/c", size: 16 << 20, inodes: 100, secretmem: crypt.SecretmemOff, options: []string{"noexec,ro"},
+		atLogout: lifecycle.AtLogout{Keep: true, Grace: 90 * time.Second}, rootLogins: true}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("parsed %+v, want %+v", s, want)
 	}
@@ -59,7 +61,7 @@ func TestSettingsFile(t *testing.T) {
 		text  string
 		words []string
 	}{
-		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "inodes, mountpoint, options, secretmem, size"}},
+		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "grace, inodes, mountpoint, on-logout, options, root-logins, secretmem, size"}},
 		"no value":            {"\nsize\n", []string{"f:2", "key = value"}},
 		"twice":               {"size = 1M\n#\nsize = 2M", []string{"f:3", "set in line 1"}},
 		"bad size":            {"size = 1 M", []string{"f:1", `"1 M" is not a size`}},
@@ -67,6 +69,9 @@ func TestSettingsFile(t *testing.T) {
 		"bad inodes":          {"inodes = many", []string{"f:1: inodes", `"many"`}},
 		"relative mountpoint": {"mountpoint = a/b", []string{"f:1: mountpoint", "not an absolute path"}},
 		"option of root's":    {"options = suid", []string{"f:1: options", "refused"}},
+		"bad grace":           {"grace = soon", []string{"f:1: grace", `"soon" is not a time`}},
+		"negative grace":      {"grace = -1s", []string{"f:1: grace"}},
+		"bad on-logout":       {"on-logout = forget", []string{"f:1: on-logout", "wipe or keep"}},
 		"too long a line":     {"# " + strings.Repeat("x", 1<<17), []string{"f:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +102,8 @@ func TestSettingsPrecedence(t *testing.T) {
 	}
 	write(home+"/.config/tokenfs/config", "size = 2M\ninodes = 200\n")
 	t.Setenv("TOKENFS_INODES", "300")
-	if s, err := loadSettings(); err != nil || s.size != 2<<20 || s.inodes != 300 {
+	t.Setenv("TOKENFS_ON_LOGOUT", "keep")
+	if s, err := loadSettings(); err != nil || s.size != 2<<20 || s.inodes != 300 || !s.atLogout.Keep || s.atLogout.Grace != 10*time.Second {
 		t.Errorf("file and environment make %+v, %v", s, err)
 	}
 	// A mistake is one even where something else decides.
@@ -116,7 +122,8 @@ func TestSettingsPrecedence(t *testing.T) {
 }
 
 func TestSettingsReachTheDaemon(t *testing.T) {
-	s := settings{"/m x", 5 << 20, 99, crypt.SecretmemOn, []string{"noexec", "ro"}}
+	s := settings{mountpoint: "/m x", size: 5 << 20, inodes: 99, secretmem: crypt.SecretmemOn, options: []string{"noexec", "ro"},
+		atLogout: lifecycle.AtLogout{Keep: true, Grace: time.Minute}}
 	args := s.daemonArgs("/home/a b/apps.json")
 	if args[0] != "tokenfs" || args[1] != "mount" {
 		t.Fatalf("%q", args)
@@ -125,7 +132,7 @@ func TestSettingsReachTheDaemon(t *testing.T) {
 	flags.Bool("foreground", false, "")
 	linked := flags.String("apps", "", "")
 	got := settings{mountpoint: args[len(args)-1]}
-	for _, key := range []string{"size", "inodes", "secretmem", "options"} {
+	for _, key := range []string{"size", "inodes", "secretmem", "options", "on-logout", "grace"} {
 		flags.Func(key, "", func(v string) error { return got.set(key, key, v) })
 	}
 	if err := parseFlags(flags, args[2:], 1); err != nil {

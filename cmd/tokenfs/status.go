@@ -45,6 +45,7 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))
 	line("sealed with\t%s", s.AEAD)
+	line("session\t%s", sessionText(s.Session))
 	if n := s.Worker.Restarts; n > 0 {
 		line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
 	}
@@ -85,6 +86,24 @@ func memoryText(s lifecycle.Status) string {
 	}
 	return fmt.Sprintf("%s locked (%s), %s in the daemon in all (PSS), %s of that sealed contents",
 		known(s.Memory.Locked), limit, known(s.Memory.PSS), bytesText(s.Content.Arena))
+}
+
+// sessionText says when what is held ends by itself.
+func sessionText(s lifecycle.SessionStatus) string {
+	if !s.Follows {
+		return "not followed: only unmounting and wiping end it"
+	}
+	logins := "logins not known"
+	switch {
+	case s.Logins == 1:
+		logins = "1 login"
+	case s.Logins >= 0:
+		logins = fmt.Sprintf("%d logins", s.Logins)
+	}
+	if s.OnLogout == "keep" {
+		return logins + ", kept after the last one for as long as services of this user run"
+	}
+	return fmt.Sprintf("%s, wiped %v after the last one", logins, time.Duration(s.Grace*float64(time.Second)))
 }
 
 func times(n int) string {

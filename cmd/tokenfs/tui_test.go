@@ -42,7 +42,7 @@ func TestHelpIsComplete(t *testing.T) {
 		}
 	}
 	for key := range keys {
-		if !strings.Contains(settingsUsage, envPrefix+strings.ToUpper(key)) {
+		if !strings.Contains(settingsUsage, envName(key)) {
 			t.Errorf("help on settings does not tell about %s", key)
 		}
 	}

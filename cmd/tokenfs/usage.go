@@ -2,6 +2,7 @@ package main
 
 const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
                      [--secretmem auto|on|off] [-o OPTION,...]
+                     [--on-logout wipe|keep] [--grace TIME]
        tokenfs unmount
        tokenfs status [--json]
        tokenfs wipe [PATH ...]
@@ -40,6 +41,7 @@ example:
 
 const mountUsage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
                      [--secretmem auto|on|off] [-o OPTION,...]
+                     [--on-logout wipe|keep] [--grace TIME]
 
 Mounts the filesystem and returns when it can be used. If it is mounted already,
 that is said and is not an error; a mount whose daemon has died is cleared away.
@@ -53,10 +55,19 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
   -o, --options OPTION,...
                      mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
-  --login            leave a note if it fails, for status to show; for systemd
+  --on-logout WHAT   when the last login session ends: wipe (default) or keep
+  --grace TIME       how much later that is, so that who comes back in time need
+                     not sign in again (default 10s)
+  --login            belong to all logins of this user, and wait for the first one;
+                     leave a note if it fails, for status to show; for systemd
   --apps FILE        the list of linked apps (default ~/.config/tokenfs/apps.json),
                      which find their directories from the first moment on
   --mountpoint DIR   the same as MOUNTPOINT
+
+Logins are what logind says: ssh, consoles and display managers, not su, sudo and
+cron. They count for a filesystem at the default place; what is mounted by hand
+there is unmounted at a logout, and what is mounted elsewhere or where there is no
+logind lives until somebody ends it.
 
 The daemon ends, and the keys with it, at tokenfs unmount, at umount and
 fusermount3 -u, and on SIGTERM, SIGINT and SIGHUP.
@@ -199,6 +210,10 @@ has a setting decides.
   --inodes       TOKENFS_INODES        inodes        16 to 1048576
   --secretmem    TOKENFS_SECRETMEM     secretmem     auto, on or off
   -o             TOKENFS_OPTIONS       options       mount options with commas
+  --on-logout    TOKENFS_ON_LOGOUT     on-logout     wipe or keep
+  --grace        TOKENFS_GRACE         grace         as 30s, 5m or 1h30m; up to 720h
+  -              TOKENFS_ROOT_LOGINS   root-logins   on or off (default): whether root's
+                                                     own logins get a mount, too
 
 example of a file:
     # what this machine can spare

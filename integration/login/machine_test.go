@@ -92,9 +92,11 @@ func (m *machine) halt() {
 }
 
 // as runs a script as root in the machine, in no login session.
-func (m *machine) as(script string) (said string, err error) {
-	return run(exec.Command("nsenter", "--target", strconv.Itoa(m.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup",
-		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script))
+func (m *machine) as(script string) (said string, err error) { return run(m.root(script)) }
+
+func (m *machine) root(script string) *exec.Cmd {
+	return exec.Command("nsenter", "--target", strconv.Itoa(m.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup",
+		"env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "bash", "-c", script)
 }
 
 // ssh makes a login of user with a public key, which ends with the script.
@@ -176,5 +178,8 @@ func install(to string) error {
 	if _, err := run(exec.Command("make", "-C", "../..", "install", "PROGRAM="+program, "DESTDIR="+to, "PREFIX=/usr")); err != nil {
 		return fmt.Errorf("make install: %w", err)
 	}
-	return nil
+	if err := os.MkdirAll(to+"/etc/tokenfs", 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to+"/etc/tokenfs/config", []byte("grace = "+grace+"\n"), 0o644)
 }

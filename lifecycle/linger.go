@@ -1,0 +1,195 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A user manager ends some time after the last logout, and the filesystem with
+// it, unless the user lingers. Where a lease or a long grace needs that, it is
+// switched on, and off again afterwards. It outlasts a boot, so a note on disk
+// says that it was us, for whoever comes after a crash.
+
+// lingerNote is a file of this user on this machine: homes can be shared.
+func lingerNote() (string, error) {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("note that lingering was switched on: %w", err)
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	machine, err := os.ReadFile("/etc/machine-id")
+	name := strings.TrimSpace(string(machine))
+	if err != nil || name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return "", fmt.Errorf("note that lingering was switched on: %w", err)
+		}
+	}
+	return filepath.Join(dir, "tokenfs", "linger-"+name), nil
+}
+
+func (l *logind) setLinger(uid int, on bool) error {
+	return l.call(logindPath, logindManager+".SetUserLinger", uint32(uid), on, false).Err
+}
+
+// switchOn has the user linger.
+func (l *logind) switchOn(uid int) error {
+	note, err := lingerNote()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(note), 0o700); err != nil {
+		return fmt.Errorf("note that lingering was switched on: %w", err)
+	}
+	const text = "tokenfs switched lingering on for this user, and will switch it off\n"
+	if err := os.WriteFile(note, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("note that lingering was switched on: %w", err)
+	}
+	if err := l.setLinger(uid, true); err != nil {
+		os.Remove(note)
+		return err
+	}
+	return nil
+}
+
+// switchOff puts back what switchOn did.
+func (l *logind) switchOff(uid int) error {
+	if err := l.setLinger(uid, false); err != nil {
+		return fmt.Errorf("switch lingering off again: %w: loginctl disable-linger does it", err)
+	}
+	note, err := lingerNote()
+	if err == nil {
+		err = os.Remove(note)
+	}
+	return err
+}
+
+// PutBackLinger undoes what a keeper did that could not undo it itself.
+func PutBackLinger() error {
+	note, err := lingerNote()
+	if err != nil {
+		return nil // then nobody can have noted anything
+	}
+	if _, err := os.Lstat(note); err != nil {
+		return nil
+	}
+	bus, err := openLogind(answerLimit)
+	if err != nil {
+		return fmt.Errorf("switch lingering off again: %w", err)
+	}
+	defer bus.close()
+	return bus.switchOff(os.Geteuid())
+}
+
+func (s *session) putBackLinger() {
+	if s.state.Lingers { // before an upgrade, and for leases that go on
+		return
+	}
+	if err := PutBackLinger(); err != nil {
+		s.logf("%v", err)
+	}
+}
+
+func (s *session) setLingers(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Lingers = on
+}
+
+// inLoginSession says whether a process belongs to a login session, in whose
+// cgroup it is: as long as it lives, so does the user manager.
+func inLoginSession(pid int) bool {
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && strings.Contains(string(groups), "/session-")
+}
+
+// lingerFor has the user linger if a lease needs that. It is called with
+// lingering held.
+func (s *session) lingerFor(l *lease) error {
+	s.mu.Lock()
+	bus, follows := s.bus, s.state.Follows
+	s.mu.Unlock()
+	if !follows {
+		return nil
+	}
+	if bus == nil {
+		return fmt.Errorf("hold: logind does not answer, so nothing can be promised: try again")
+	}
+	outlasts := inLoginSession(os.Getpid()) || l.PID != 0 && inLoginSession(l.PID)
+	if outlasts {
+		v, err := bus.property(logindPath, logindManager, "KillUserProcesses")
+		if err != nil {
+			return fmt.Errorf("hold: ask logind: %w", err)
+		}
+		if kills, _ := v.Value().(bool); kills {
+			return faultf(Unsupported, "hold: this machine ends every process of a login with it (KillUserProcesses=yes in logind.conf): systemd-run --user --scope tokenfs hold -- COMMAND is not ended, where the filesystem is tokenfs.service")
+		}
+		return nil
+	}
+	l.Linger = true
+	if s.state.Lingers {
+		return nil
+	}
+	already, err := bus.lingers(s.uid)
+	if err == nil && !already {
+		err = bus.switchOn(s.uid)
+		s.setLingers(err == nil)
+	}
+	if err != nil {
+		return faultf(Unsupported, "hold: not possible, for services end with the last logout here and lingering is refused: %w: as root try loginctl enable-linger, or hold a command: tokenfs hold -- COMMAND", err)
+	}
+	return nil
+}
+
+// arrangeLinger switches lingering on for a grace that is longer than the life
+// of the user manager, and off when nothing needs it.
+func (s *session) arrangeLinger() {
+	s.lingering.Lock()
+	defer s.lingering.Unlock()
+	s.mu.Lock()
+	bus, st := s.bus, s.state
+	s.mu.Unlock()
+	if bus == nil || !st.Follows {
+		return
+	}
+	needed := false
+	for _, l := range st.Leases {
+		needed = needed || l.Linger
+	}
+	select {
+	case <-s.over:
+	default:
+		needed = needed || st.Left != 0 && !st.AtLogout.Keep && st.Stays && s.outlastedBy(bus, st.AtLogout.Grace)
+	}
+	var err error
+	switch {
+	case needed && !st.Lingers:
+		var already bool
+		if already, err = bus.lingers(s.uid); err == nil && !already {
+			if err = bus.switchOn(s.uid); err == nil {
+				s.setLingers(true)
+			} else {
+				err = fmt.Errorf("a grace of %v ends with the user manager, because lingering is refused: %w", st.AtLogout.Grace, err)
+			}
+		}
+	case !needed && st.Lingers:
+		err = bus.switchOff(s.uid)
+		s.setLingers(false) // if that failed, the note stays, and is looked at again at the next start
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.logf("%v", err)
+	}
+}
+
+// outlastedBy says whether the user manager ends before the grace does.
+func (s *session) outlastedBy(bus *logind, grace time.Duration) bool {
+	v, err := bus.property(logindPath, logindManager, "UserStopDelayUSec")
+	delay, ok := v.Value().(uint64)
+	return err == nil && ok && grace > time.Duration(min(delay, uint64(MaxHold/time.Microsecond)))*time.Microsecond
+}

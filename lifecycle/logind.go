@@ -1,0 +1,199 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// logind is a connection to systemd-logind, or elogind, over the system bus. See
+// org.freedesktop.login1(5).
+type logind struct {
+	bus     *dbus.Conn
+	files   *os.File      // inotify
+	changed chan struct{} // something has, perhaps
+	lost    chan struct{} // closed when the bus is gone
+}
+
+const (
+	logindName    = "org.freedesktop.login1"
+	logindManager = logindName + ".Manager"
+	logindSession = logindName + ".Session"
+	logindUser    = logindName + ".User"
+	// logindFiles change when a session does, also when its state becomes
+	// "closing", for which there is no signal. What is in them is not for us.
+	logindFiles = "/run/systemd/sessions"
+	// logindLimit is for one call. A login waits for some of them.
+	logindLimit = 500 * time.Millisecond
+)
+
+// errNoLogind is a machine without it.
+var errNoLogind = errors.New("there is no logind here")
+
+// openLogind connects within a limit.
+func openLogind(limit time.Duration) (*logind, error) {
+	type result struct {
+		bus *dbus.Conn
+		err error
+	}
+	connected := make(chan result, 1)
+	go func() {
+		bus, err := dbus.ConnectSystemBus()
+		connected <- result{bus, err}
+	}()
+	var r result
+	select {
+	case r = <-connected:
+	case <-time.After(limit):
+		go func() { // it may still come
+			if r := <-connected; r.err == nil {
+				r.bus.Close()
+			}
+		}()
+		return nil, fmt.Errorf("connect to the system bus: no answer for %v", limit)
+	}
+	if errors.Is(r.err, os.ErrNotExist) || errors.Is(r.err, unix.ECONNREFUSED) {
+		return nil, errNoLogind
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("connect to the system bus: %w", r.err)
+	}
+	l := &logind{bus: r.bus, changed: make(chan struct{}, 1), lost: make(chan struct{})}
+	if err := l.watch(); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// watch has changed tell of every change.
+func (l *logind) watch() error {
+	ctx, cancel := context.WithTimeout(context.Background(), logindLimit)
+	defer cancel()
+	for _, member := range []string{"SessionNew", "SessionRemoved"} {
+		if err := l.bus.AddMatchSignalContext(ctx, dbus.WithMatchInterface(logindManager), dbus.WithMatchMember(member)); err != nil {
+			return fmt.Errorf("listen to logind: %w", err)
+		}
+	}
+	signals := make(chan *dbus.Signal, 16)
+	l.bus.Signal(signals)
+	go func() {
+		for range signals { // closed with the bus
+			l.look()
+		}
+		close(l.lost)
+	}()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", logindFiles, err)
+	}
+	l.files = os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, logindFiles, unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_DELETE); err != nil {
+		return errNoLogind // a bus alone, as in many containers
+	}
+	go func() {
+		for events := make([]byte, 4096); ; {
+			if _, err := l.files.Read(events); err != nil {
+				return
+			}
+			l.look()
+		}
+	}()
+	return nil
+}
+
+func (l *logind) look() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (l *logind) close() {
+	l.bus.Close()
+	if l.files != nil {
+		l.files.Close()
+	}
+}
+
+func (l *logind) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	ctx, cancel := context.WithTimeout(context.Background(), logindLimit)
+	defer cancel()
+	return l.bus.Object(logindName, path).CallWithContext(ctx, method, 0, args...)
+}
+
+func (l *logind) property(path dbus.ObjectPath, of, name string) (v dbus.Variant, err error) {
+	err = l.call(path, "org.freedesktop.DBus.Properties.Get", of, name).Store(&v)
+	return v, err
+}
+
+const logindPath = dbus.ObjectPath("/org/freedesktop/login1")
+
+// logins counts a user's login sessions, and says whether that is a display
+// manager's user, who has a session for its greeter.
+func (l *logind) logins(uid int) (n int, greeter bool, err error) {
+	var sessions []struct {
+		ID         string
+		UID        uint32
+		User, Seat string
+		Path       dbus.ObjectPath
+	}
+	if err := l.call(logindPath, logindManager+".ListSessions").Store(&sessions); err != nil {
+		return 0, false, fmt.Errorf("ask logind for sessions: %w", err)
+	}
+	for _, s := range sessions {
+		if int(s.UID) != uid {
+			continue
+		}
+		var p map[string]dbus.Variant
+		err := l.call(s.Path, "org.freedesktop.DBus.Properties.GetAll", logindSession).Store(&p)
+		var gone dbus.Error
+		if errors.As(err, &gone) && strings.HasPrefix(gone.Name, "org.freedesktop.DBus.Error.Unknown") {
+			continue // since it was listed
+		}
+		if err != nil {
+			return 0, false, fmt.Errorf("ask logind for session %s: %w", s.ID, err)
+		}
+		word := func(name string) string { w, _ := p[name].Value().(string); return w }
+		if isLogin(word("Class"), word("Service"), word("State")) {
+			n++
+		}
+		greeter = greeter || word("Class") == "greeter"
+	}
+	return n, greeter, nil
+}
+
+// isLogin says whether a session is what a person opens: over ssh, on a console
+// or in a display manager. Changing user and running jobs is not that, although
+// PAM may have been asked to open a session for it.
+func isLogin(class, service, state string) bool {
+	switch service, _, _ = strings.Cut(service, "-"); service {
+	case "su", "sudo", "runuser", "doas", "pkexec", "polkit", "cron", "crond", "atd", "systemd":
+		return false
+	}
+	// With systemd 256 come user-early, user-light and more.
+	kind, light, _ := strings.Cut(class, "-")
+	return kind == "user" && light != "none" && state != "closing"
+}
+
+// lingers says whether the user's manager runs without a login, too.
+func (l *logind) lingers(uid int) (bool, error) {
+	var path dbus.ObjectPath
+	err := l.call(logindPath, logindManager+".GetUser", uint32(uid)).Store(&path)
+	var unknown dbus.Error
+	if errors.As(err, &unknown) && unknown.Name == logindName+".NoSuchUser" {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask logind for uid %d: %w", uid, err)
+	}
+	v, err := l.property(path, logindUser, "Linger")
+	lingers, _ := v.Value().(bool)
+	return lingers, err
+}

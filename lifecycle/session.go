@@ -1,0 +1,324 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+// AtLogout is what happens after the last login session of a user.
+type AtLogout struct {
+	Keep  bool          `json:"keep,omitempty"` // nothing
+	Grace time.Duration `json:"grace"`          // a wipe, so much later
+}
+
+// DefaultGrace is as long as systemd lets a user manager live on.
+const DefaultGrace = 10 * time.Second
+
+// A session decides when what is held ends: it follows the user's logins, and
+// knows who holds the filesystem beyond them.
+type session struct {
+	uid    int
+	logf   func(format string, args ...any)
+	finish func()        // destroys what is held; the filesystem may end with it
+	over   chan struct{} // closed when nothing is left to decide
+	ended  chan struct{} // closed when run has returned
+
+	lingering sync.Mutex // while that is asked about and changed; comes before mu
+
+	mu      sync.Mutex
+	state   sessionState
+	logins  int     // -1 while that is not known
+	bus     *logind // nil while there is none
+	changed chan struct{}
+}
+
+// sessionState is what an upgrade hands on. Times are on the clock of bootNow.
+type sessionState struct {
+	Follows  bool          `json:"follows"` // a logout ends it
+	Stays    bool          `json:"stays"`   // empty, after that
+	AtLogout AtLogout      `json:"at_logout"`
+	Used     bool          `json:"used"` // somebody logged in or held it since the last end
+	Left     time.Duration `json:"left"` // when the last login ended; 0 if one is there
+	Leases   []lease       `json:"leases"`
+	LastID   int           `json:"last_id"`
+	Lingers  bool          `json:"lingers"` // because of us
+}
+
+func newSession(uid int, state sessionState, finish func(), logf func(string, ...any)) *session {
+	return &session{uid: uid, state: state, finish: finish, logf: logf, logins: -1,
+		over: make(chan struct{}), ended: make(chan struct{}), changed: make(chan struct{}, 1)}
+}
+
+// errNobody means that there is nobody to mount for.
+var errNobody = errors.New("nobody has logged in")
+
+// awaitLogin waits until the user is there, for whose logins it is to be
+// mounted. Whoever changed user with su may have started the user's services,
+// and is not. Where there is no logind, or no answer, nobody waits for it.
+func (s *session) awaitLogin(ctx context.Context, root bool) error {
+	if s.uid == 0 && !root {
+		notify("READY=1") // a service that ends before is a failed one
+		return errNobody
+	}
+	bus, err := openLogind(logindLimit)
+	if err != nil {
+		if !errors.Is(err, errNoLogind) {
+			s.logf("%v: mounted without knowing who is logged in", err)
+		}
+		return nil
+	}
+	s.bus = bus
+	for waiting := false; ; waiting = true {
+		n, greeter, err := bus.logins(s.uid)
+		lingers := false
+		if err == nil && n == 0 {
+			lingers, err = bus.lingers(s.uid)
+		}
+		switch {
+		case err != nil:
+			s.logf("%v: mounted without knowing who is logged in", err)
+			return nil
+		case n > 0, lingers:
+			if waiting {
+				notify("STATUS=")
+			}
+			return nil
+		case greeter:
+			notify("READY=1")
+			return errNobody
+		case !waiting:
+			notify("READY=1\nSTATUS=waiting for a login")
+		}
+		select {
+		case <-bus.changed:
+		case <-bus.lost:
+			return nil
+		case <-ctx.Done():
+			return errNobody
+		}
+	}
+}
+
+// loggedIn says whether a daemon that was started by hand belongs to a login.
+func (s *session) loggedIn() bool {
+	bus, err := openLogind(logindLimit)
+	if err != nil {
+		return false
+	}
+	n, _, err := bus.logins(s.uid)
+	if err != nil || n == 0 {
+		bus.close()
+		return false
+	}
+	s.bus = bus
+	return true
+}
+
+// startSession finds out whose filesystem it will be, and waits for its user.
+func (d *daemon) startSession(ctx context.Context) error {
+	d.session = newSession(os.Geteuid(), sessionState{AtLogout: d.opts.AtLogout, Stays: d.opts.Login}, d.logout, d.journal.logf)
+	if d.opts.Login {
+		d.session.state.Follows = true
+		return d.session.awaitLogin(ctx, d.opts.RootLogins)
+	}
+	// What somebody mounts elsewhere may be for anything.
+	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn()
+	return nil
+}
+
+// logout is the end of the session. Where the user's services live on, they
+// find an empty filesystem; a daemon that was started by hand would be what
+// keeps them alive.
+func (d *daemon) logout() {
+	if !d.session.state.Stays {
+		d.journal.logf("the session is over: unmounting")
+		d.ending.Do(func() { close(d.end) })
+		return
+	}
+	if err := d.worker.wipe(); err != nil {
+		d.journal.logf("the session is over, and wiping failed: %v", err)
+		return
+	}
+	d.journal.logf("the session is over: wiped everything")
+}
+
+// run decides, again and again, until over.
+func (s *session) run() {
+	defer close(s.ended)
+	timer, err := newBootTimer()
+	if err != nil {
+		s.logf("%v: it will not end at a logout, nor will leases expire", err)
+		<-s.over
+		return
+	}
+	defer timer.stop()
+	s.putBackLinger()
+	for retry := time.Second; ; {
+		again := s.ask()
+		next, finish := s.decide(bootNow())
+		if finish {
+			s.finish()
+		}
+		s.arrangeLinger()
+		if again { // the bus was lost, and may come back
+			if at := bootNow() + retry; next == 0 || at < next {
+				next = at
+			}
+			retry = min(2*retry, time.Minute)
+		} else {
+			retry = time.Second
+		}
+		timer.set(next)
+		var busChanged, busLost chan struct{}
+		if s.bus != nil {
+			busChanged, busLost = s.bus.changed, s.bus.lost
+		}
+		select {
+		case <-busChanged:
+		case <-busLost:
+			s.disconnect()
+		case <-s.changed:
+		case <-timer.c:
+		case <-s.over:
+			s.mu.Lock()
+			s.state.Leases = nil
+			s.mu.Unlock()
+			s.arrangeLinger()
+			s.disconnect()
+			return
+		}
+	}
+}
+
+// ask brings logins up to date, and says whether to try again soon.
+func (s *session) ask() (again bool) {
+	if !s.state.Follows {
+		return false
+	}
+	if s.bus == nil {
+		bus, err := openLogind(answerLimit)
+		if errors.Is(err, errNoLogind) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.state.Follows = false
+			return false
+		}
+		if err != nil {
+			return true
+		}
+		s.mu.Lock()
+		s.bus = bus
+		s.mu.Unlock()
+	}
+	n, _, err := s.bus.logins(s.uid)
+	if err != nil {
+		s.disconnect()
+		return true
+	}
+	s.mu.Lock()
+	s.logins = n
+	s.mu.Unlock()
+	return false
+}
+
+func (s *session) disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bus != nil {
+		s.bus.close()
+		s.bus = nil
+	}
+	s.logins = -1
+}
+
+// decide says whether it is over, and else when to look again; 0 means when
+// something changes.
+func (s *session) decide(now time.Duration) (next time.Duration, finish bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.state
+	s.expire(now)
+	switch {
+	case s.logins > 0:
+		if st.Left != 0 {
+			s.logf("a login session came within the grace")
+		}
+		st.Used, st.Left = true, 0
+	case s.logins == 0 && st.Used && st.Left == 0:
+		st.Left = now
+		s.logf("the last login session ended")
+	}
+	if st.Left != 0 && len(st.Leases) == 0 {
+		if end := st.Left + st.AtLogout.Grace; now < end {
+			next = end
+		} else {
+			st.Used, st.Left = false, 0
+			finish = !st.AtLogout.Keep
+		}
+	}
+	for _, l := range st.Leases {
+		if l.Until != 0 && (next == 0 || l.Until < next) {
+			next = l.Until
+		}
+	}
+	return next, finish
+}
+
+func (s *session) look() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// stop returns when what was changed outside has been put back.
+func (s *session) stop() {
+	close(s.over)
+	select {
+	case <-s.ended:
+	case <-time.After(answerLimit):
+	}
+}
+
+// handOn is stop before an upgrade: nothing is put back.
+func (s *session) handOn() sessionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// SessionStatus is what the end of the session depends on.
+type SessionStatus struct {
+	Follows  bool    `json:"follows_logins"`
+	Logins   int     `json:"logins"` // -1: not known
+	OnLogout string  `json:"on_logout"`
+	Grace    float64 `json:"grace_seconds"`
+	Leases   []Lease `json:"leases"`
+}
+
+func (s *session) status() SessionStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := SessionStatus{Follows: s.state.Follows, Logins: s.logins, OnLogout: "wipe",
+		Grace: s.state.AtLogout.Grace.Seconds(), Leases: []Lease{}}
+	if s.state.AtLogout.Keep {
+		st.OnLogout = "keep"
+	}
+	for _, l := range s.state.Leases {
+		st.Leases = append(st.Leases, l.public())
+	}
+	return st
+}
+
+// atDefault says whether a mountpoint is the one that a login has.
+func atDefault(path string) bool {
+	def, err := DefaultMountpoint()
+	if err != nil {
+		return false
+	}
+	def, err = Canonical(def)
+	return err == nil && def == path
+}
