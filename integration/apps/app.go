@@ -3,9 +3,11 @@ package apps
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +25,15 @@ var classNames = [...]string{"renewable", "irreplaceable", "mixed"}
 func (c Class) String() string { return classNames[c] }
 
 func (c Class) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+func (c *Class) UnmarshalText(text []byte) error {
+	i := slices.Index(classNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%.40q is not a class of secrets", text)
+	}
+	*c = Class(i)
+	return nil
+}
 
 // An App is what can be linked by one name.
 type App struct {
