@@ -64,6 +64,18 @@ func (s *Server) negotiate() error {
 	return s.writeInit(in.Unique, &out, resumed)
 }
 
+// SavedInit is what was negotiated by the server of these slots.
+func SavedInit(slots []byte) []byte {
+	n := binary.LittleEndian.Uint64(slots[savedInitLen:])
+	return slots[savedInit : savedInit+n]
+}
+
+// SaveInit has the next server of these slots agree to the same.
+func SaveInit(slots, init []byte) {
+	copy(slots[savedInit:savedMapped], init)
+	binary.LittleEndian.PutUint64(slots[savedInitLen:], uint64(len(init)))
+}
+
 // readInit takes the kernel's first request into the page. Until it is there
 // whole it stays in the first slot, where a successor finds it.
 func (s *Server) readInit(page []byte) error {

@@ -127,7 +127,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 		ended:   make(chan struct{}),
 	}
 	defer d.journal.flush()
-	if err := begin(d, ctx); errors.Is(err, errNobody) {
+	if err := begin(d, ctx); errors.Is(err, errNobody) || errors.Is(err, errRehearsed) {
 		return nil
 	} else if err != nil {
 		return err

@@ -23,7 +23,9 @@
 // for its user, then comes for them over a socket whose two ends know each other
 // by pid (handover.go). An upgrade (upgrade.go, resume.go) hands everything to a
 // holder, a third process, while the keeper executes the new program in its own
-// place; the new worker is a restarted one like any other.
+// place; the new worker is a restarted one like any other. There is no way back
+// from there, so the new program first plays it all with a filesystem that is
+// nobody's (rehearsal.go).
 //
 // The worker dies with the keeper, and then nobody has the keys.
 //

@@ -79,8 +79,12 @@ func sendState(conn *net.UnixConn, v any, fds ...int) error {
 
 // receiveState fills v and returns want descriptors.
 func receiveState(conn *net.UnixConn, v any, want int) ([]int, error) {
+	return receiveWithin(conn, handoverTimeout, v, want)
+}
+
+func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, want int) ([]int, error) {
 	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*(want+1)))
-	conn.SetReadDeadline(time.Now().Add(handoverTimeout))
+	conn.SetReadDeadline(time.Now().Add(limit))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,12 @@ func (d *daemon) resume(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
+	if st.Rehearsal {
+		if err := d.adopt(st, fds); err != nil {
+			return err
+		}
+		return d.actAlong(conn)
+	}
 	if err := sendState(conn, "thanks"); err != nil {
 		d.journal.logf("after an upgrade: %v", err)
 	}
@@ -50,7 +56,13 @@ func (d *daemon) resume(context.Context) error {
 			}
 		}
 	}
-	return d.adopt(st, fds)
+	if err := d.adopt(st, fds); err != nil {
+		return err
+	}
+	d.session.resumeLeases()
+	d.serve()
+	d.journal.logf("upgraded to %s", d.opts.Version)
+	return nil
 }
 
 // adopt makes the daemon anew around what was handed over.
@@ -77,8 +89,5 @@ func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	d.worker = newSupervisor(d.memory, d.mount.fd, st.Worker, d.journal.logf)
 	d.worker.restarts = st.Restarts + 1
 	d.session = newSession(os.Geteuid(), st.Session, d.logout, d.journal.logf)
-	d.session.resumeLeases()
-	d.serve()
-	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil
 }

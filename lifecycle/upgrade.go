@@ -45,18 +45,19 @@ func ReadableFormats() Formats {
 // come upgradeFDs descriptors: those of a worker, then the control socket, its
 // directory, and the directory beneath the mount.
 type upgradeState struct {
-	Format   int         `json:"format"`
-	Worker   workerState `json:"worker"`
-	Path     string      `json:"path"`
-	Entry    mountEntry  `json:"entry"`
-	Options  []string    `json:"options"`
-	Since    time.Time   `json:"since"`
-	Program  program     `json:"program"`
-	Socket   uint64      `json:"socket"` // its inode
-	Restarts int         `json:"restarts"`
-	Upgrades int         `json:"upgrades"`
-	Old      []int       `json:"old"` // pids of children to be reaped
-	Messages []Message   `json:"messages"`
+	Format    int         `json:"format"`
+	Worker    workerState `json:"worker"`
+	Path      string      `json:"path"`
+	Entry     mountEntry  `json:"entry"`
+	Options   []string    `json:"options"`
+	Since     time.Time   `json:"since"`
+	Program   program     `json:"program"`
+	Socket    uint64      `json:"socket"` // its inode
+	Restarts  int         `json:"restarts"`
+	Upgrades  int         `json:"upgrades"`
+	Old       []int       `json:"old"` // pids of children to be reaped
+	Messages  []Message   `json:"messages"`
+	Rehearsal bool        `json:"rehearsal"` // none of it is real; see actAlong
 
 	Session sessionState `json:"session"`
 }
@@ -142,6 +143,10 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 	f, err := d.program.open()
 	if err != nil {
 		return nil, err
+	}
+	if err := d.rehearse(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("upgrade to %s: %w: the old version goes on", d.program.Path, err)
 	}
 	// An exec waits for all threads to end, one that waits for the kernel among
 	// them, and the kernel may wait for a worker. The next one gives all notices.

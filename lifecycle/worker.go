@@ -101,11 +101,12 @@ func BeWorker() {
 }
 
 // roles are what a keeper starts this program as; the name is its handover's.
-var roles = map[string]func(name string) error{workerRole: work, holderRole: beHolder}
+var roles = map[string]func(name string) error{workerRole: work, holderRole: beHolder, rehearsalRole: beRehearsal}
 
 const (
-	workerRole = "tokenfs-worker"
-	holderRole = "tokenfs-holder"
+	workerRole    = "tokenfs-worker"
+	holderRole    = "tokenfs-holder"
+	rehearsalRole = "tokenfs-rehears" // 15 bytes are all that the kernel keeps
 )
 
 func work(name string) error {

@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if isUnfit() {
+		unfitMain()
+	}
 	switch filepath.Base(os.Args[0]) {
 	case launcherName:
 		launcherMain()
