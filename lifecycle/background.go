@@ -63,6 +63,17 @@ var announce = sync.OnceValue(func() error {
 	if !Background() {
 		return nil
 	}
+	if err := leaveTerminal(); err != nil {
+		return err
+	}
+	pipe := os.NewFile(3, "ready")
+	defer pipe.Close()
+	_, err := pipe.Write([]byte("ready\n"))
+	return err
+})
+
+// leaveTerminal lets go of what a login waits for to be closed.
+func leaveTerminal() error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return fmt.Errorf("leave the terminal: %w", err)
@@ -73,8 +84,5 @@ var announce = sync.OnceValue(func() error {
 			return fmt.Errorf("leave the terminal: %w", err)
 		}
 	}
-	pipe := os.NewFile(3, "ready")
-	defer pipe.Close()
-	_, err = pipe.Write([]byte("ready\n"))
-	return err
-})
+	return nil
+}

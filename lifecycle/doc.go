@@ -29,6 +29,13 @@
 //
 // The worker dies with the keeper, and then nobody has the keys.
 //
+// # Sessions
+//
+// What is mounted at the default place ends with its user's logins: session.go
+// decides when, from what logind says (logind.go) and from leases (lease.go;
+// holder.go for those of commands), and linger.go has the user manager live as
+// long as that needs. An upgrade hands all of it on.
+//
 // # Order
 //
 // At the start everything that can fail without leaving a trace comes first:

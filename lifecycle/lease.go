@@ -44,9 +44,10 @@ func (l lease) public() Lease {
 
 const (
 	// MaxHold is how long a lease may be.
-	MaxHold    = 30 * 24 * time.Hour
-	maxCommand = 64 // bytes of its name
-	maxLeases  = 16
+	MaxHold = 30 * 24 * time.Hour
+	// MaxCommandName is for a lease of a command, in bytes.
+	MaxCommandName = 64
+	maxLeases      = 16
 )
 
 // hold adds a lease, for a time or else for a process, the peer of the request.

@@ -146,8 +146,8 @@ func checkHold(r request) error {
 		return faultf(BadRequest, "request: hold for seconds, or for a command")
 	case r.Seconds < 0 || r.Seconds > int64(MaxHold/time.Second):
 		return faultf(BadRequest, "request: hold for %d seconds: the longest is %v", r.Seconds, MaxHold)
-	case len(r.Command) > maxCommand:
-		return faultf(BadRequest, "request: the name of the command is longer than %d bytes", maxCommand)
+	case len(r.Command) > MaxCommandName:
+		return faultf(BadRequest, "request: the name of the command is longer than %d bytes", MaxCommandName)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func TestParseRequest(t *testing.T) {
 		`{"v":1,"verb":"hold","seconds":60,"command":"tmux"}`:                                                                                                             {},
 		`{"v":1,"verb":"hold","seconds":-1}`:                                                                                                                              {},
 		`{"v":1,"verb":"hold","seconds":9223372036854775807}`:                                                                                                             {},
-		`{"v":1,"verb":"hold","command":"` + strings.Repeat("x", maxCommand+1) + `"}`:                                                                                     {},
+		`{"v":1,"verb":"hold","command":"` + strings.Repeat("x", MaxCommandName+1) + `"}`:                                                                                 {},
 		`{"v":1,"verb":"hold","seconds":60,"peer":{"Pid":1}}`:                                                                                                             {},
 		`{"v":1,"verb":"status","seconds":60}`:                                                                                                                            {},
 		`{"v":1,"verb":"release"}`:                                                                                                                                        {V: 1, Verb: "release"},

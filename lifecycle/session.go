@@ -244,7 +244,7 @@ func (s *session) decide(now time.Duration) (next time.Duration, finish bool) {
 	switch {
 	case s.logins > 0:
 		if st.Left != 0 {
-			s.logf("a login session came within the grace")
+			s.logf("a login session came before the end")
 		}
 		st.Used, st.Left = true, 0
 	case s.logins == 0 && st.Used && st.Left == 0:

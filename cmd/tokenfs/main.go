@@ -18,6 +18,8 @@ var verbs = map[string]func(args []string) error{
 	"unmount": unmount,
 	"upgrade": upgrade,
 	"status":  status,
+	"hold":    hold,
+	"release": release,
 	"wipe":    wipe,
 	"apps":    appsVerb,
 	"link":    link,

@@ -46,6 +46,9 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	line("memory\t%s", memoryText(s))
 	line("sealed with\t%s", s.AEAD)
 	line("session\t%s", sessionText(s.Session))
+	for _, l := range s.Session.Leases {
+		line("lease %d\t%s", l.ID, leaseText(l, now))
+	}
 	if n := s.Worker.Restarts; n > 0 {
 		line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
 	}

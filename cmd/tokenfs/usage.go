@@ -10,6 +10,8 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs link APP ... | --all
        tokenfs unlink APP ... | --all
        tokenfs env [APP ...] [--format FORMAT]
+       tokenfs hold DURATION | -- COMMAND [ARGUMENT ...]
+       tokenfs release [ID]
        tokenfs upgrade
        tokenfs version [--json]
        tokenfs help [COMMAND | settings | exit-codes]
@@ -25,6 +27,8 @@ in memory. Nothing of them reaches a disk, and wiping them destroys the key.
   link      move apps onto the filesystem, and what they have of tokens
   unlink    move apps back to where they were
   env       the variables that redirect apps where no link can
+  hold      keep it beyond the last logout, for a time or as long as a command runs
+  release   end that
   upgrade   go on with the program that is installed now, mount and files as they are
   version   show the version
 
@@ -192,6 +196,36 @@ example:
     ENV AZURE_CONFIG_DIR="/run/user/1000/tokenfs/azure"
 `
 
+const holdUsage = `usage: tokenfs hold [--mountpoint DIR] DURATION
+       tokenfs hold [--mountpoint DIR] -- COMMAND [ARGUMENT ...]
+
+Takes a lease: the end of the last login does not wipe before the lease ends. That
+is after DURATION (as 30m or 8h, up to 720h; a suspended machine counts), or when
+COMMAND and everything that it has left in the background have ended, or at tokenfs
+release. Where services of a user end with the last logout, lingering is switched
+on meanwhile; where that is refused, there is no lease, and hold fails.
+
+With COMMAND, the exit status is that of the command: 126 if it cannot be executed,
+127 if there is none, and 128+N if signal N ended it. The lease goes on for what the
+command leaves behind, as tmux, screen and mosh-server do.
+
+example:
+    $ tokenfs hold 8h
+    held until 2026-03-01 18:00:00: lease 1
+    $ tokenfs hold -- tmux new-session -A -s work
+    $ mosh --server='tokenfs hold -- mosh-server' host
+`
+
+const releaseUsage = `usage: tokenfs release [--mountpoint DIR] [ID]
+
+Ends one lease, or all of them. tokenfs status lists them. If nobody is logged in,
+everything is wiped when the last one ends.
+
+example:
+    $ tokenfs release 1
+    released 1 lease
+`
+
 const versionUsage = `usage: tokenfs version [--json]
 
 example:
@@ -232,6 +266,8 @@ var topics = map[string]string{
 	"link":       linkUsage,
 	"unlink":     unlinkUsage,
 	"env":        envUsage,
+	"hold":       holdUsage,
+	"release":    releaseUsage,
 	"upgrade":    upgradeUsage,
 	"version":    versionUsage,
 	"settings":   settingsUsage,
