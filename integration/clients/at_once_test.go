@@ -44,12 +44,12 @@ func (c client) round(t *testing.T, tmpfs bool) (o outcome) {
 	t.Helper()
 	s := newSession(t)
 	s.idp.Grace = time.Minute
-	c.prepare(s)
 	if tmpfs {
 		c.onTmpfs(s)
 	} else {
 		c.link(s)
 	}
+	c.prepare(s)
 	c.version(s)
 	var chains [][]*exec.Cmd
 	for i := range processes {
@@ -103,5 +103,10 @@ func (c client) onTmpfs(s *session) {
 	for _, home := range c.homes {
 		to := filepath.Join(dir, target(home))
 		s.Shell("mkdir -p " + to + " " + filepath.Dir(filepath.Join(s.home, home)) + "; ln -s " + to + " " + filepath.Join(s.home, home))
+	}
+	for name, file := range c.env {
+		to := filepath.Join(dir, file)
+		s.Shell("mkdir -p " + filepath.Dir(to))
+		s.env = append(s.env, name+"="+to)
 	}
 }

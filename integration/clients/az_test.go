@@ -53,7 +53,7 @@ func TestAzureCLIServicePrincipal(t *testing.T) {
 		login: func(s *session) {
 			n++
 			id := fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
-			s.must("az", "login", "--service-principal", "--username", id, "--password", s.idp.Plant("client", id),
+			s.must("az", "login", "--service-principal", "--username", id, "--password", s.idp.Plant("client", id, ""),
 				"--tenant", entra.Tenant, "--output", "none")
 		},
 		use:    azUse,

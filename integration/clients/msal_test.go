@@ -69,7 +69,7 @@ func (a app) version(s *session) string {
 		s.t.Skip("NOT RUN: no python3-msal-extensions here: try: make test-apps")
 	}
 	needed(s, a.needs)
-	s.env = []string{"MODULES=" + programs, "SERVICE=localhost" + s.idp.Direct()[strings.LastIndexByte(s.idp.Direct(), ':'):]}
+	s.env = append(s.env, "MODULES="+programs, "SERVICE=localhost"+s.idp.Direct()[strings.LastIndexByte(s.idp.Direct(), ':'):])
 	args := []string{"version"}
 	if a.run[0] == "apps" {
 		a.run = a.run[:1]

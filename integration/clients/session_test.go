@@ -111,7 +111,7 @@ func (s *session) trail() string {
 	for _, r := range all[max(0, len(all)-12):] {
 		fmt.Fprintf(&b, "  %d %s %s%s %s %s %s\n", r.Status, r.Method, r.Host, r.Path, r.Grant, r.User, r.Refused)
 	}
-	return b.String()
+	return s.masked(b.String())
 }
 
 // grants is how often a token was asked for, in that way or in any.

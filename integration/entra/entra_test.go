@@ -137,7 +137,7 @@ func TestRefreshTokensRotate(t *testing.T) {
 
 func TestPrograms(t *testing.T) {
 	s, c := start(t)
-	form := url.Values{"client_id": {"program"}, "client_secret": {s.Plant("client", "program")}, "grant_type": {"client_credentials"}}
+	form := url.Values{"client_id": {"program"}, "client_secret": {s.Plant("client", "program", "")}, "grant_type": {"client_credentials"}}
 	if a := post(t, c, "token", form); a.Access == "" || status(t, c, a.Access) != http.StatusOK {
 		t.Errorf("with its secret: %q", a.Error)
 	}

@@ -120,6 +120,7 @@ func (s *Server) Env() []string {
 		"SSL_CERT_FILE=" + s.CA(),       // Go, OpenSSL
 		"REQUESTS_CA_BUNDLE=" + s.CA(),  // Python's requests
 		"NODE_EXTRA_CA_CERTS=" + s.CA(), // Node
+		"NPM_CONFIG_CAFILE=" + s.CA(),   // npm
 	}
 }
 
@@ -168,6 +169,10 @@ func (s *Server) routes() http.Handler {
 	}
 	s.entra(handle)
 	s.manager(handle)
+	s.github(handle)
+	s.npm(handle)
+	s.registry(handle)
+	s.cluster(handle)
 	handle("/", func(r *http.Request) reply {
 		return refuse(http.StatusNotFound, "not_found", "the stand-in has nothing at "+r.Host+r.URL.Path)
 	})

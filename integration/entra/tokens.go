@@ -29,9 +29,10 @@ func (s *Server) Secrets() []Secret {
 }
 
 // Plant makes up a secret that a test gives to a client itself: a client
-// secret, a password, a token to paste. The services accept it as user's.
-func (s *Server) Plant(kind, user string) string {
-	value := random(48)
+// secret, a password, a token to paste. The services accept it as user's. It
+// begins with prefix: there are programs that know tokens by that.
+func (s *Server) Plant(kind, user, prefix string) string {
+	value := prefix + letters(36)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep(kind, user, value, &token{kind: kind, user: user, expires: time.Now().Add(24 * time.Hour)})

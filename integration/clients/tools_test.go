@@ -1,0 +1,137 @@
+package clients
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tokenfs/integration/entra"
+)
+
+// found skips the test where a program is missing, and says its version.
+func found(program string, args ...string) func(*session) string {
+	return func(s *session) string {
+		s.t.Helper()
+		if _, err := exec.LookPath(program); err != nil {
+			s.t.Skipf("NOT RUN: no %s here: try: make test-apps", program)
+		}
+		out := s.must(program, args...)
+		first, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+		return first
+	}
+}
+
+// says runs a command and checks what it says.
+func (s *session) says(want string, name string, args ...string) error {
+	s.t.Helper()
+	out, err := s.try(s.client(name, args...))
+	if err == nil && !strings.Contains(out, want) {
+		err = errors.New(name + " says: " + s.masked(out))
+	}
+	return err
+}
+
+func TestGitHubCLI(t *testing.T) {
+	use := func(s *session) error { return s.says("user", "gh", "api", "user", "--jq", ".login") }
+	client{
+		name:    "GitHub CLI",
+		app:     "gh",
+		homes:   []string{".config/gh"},
+		version: found("gh", "--version"),
+		login: func(s *session) {
+			s.must("gh", "auth", "login", "--web", "--hostname", entra.GitHub, "--git-protocol", "https")
+		},
+		use:    use,
+		logout: func(s *session) { s.must("gh", "auth", "logout", "--hostname", entra.GitHub) },
+	}.run(t)
+}
+
+func TestNPM(t *testing.T) {
+	client{
+		name:    "npm",
+		app:     "npm",
+		env:     map[string]string{"NPM_CONFIG_USERCONFIG": "npm/.npmrc"},
+		version: found("npm", "--version"),
+		login:   func(s *session) { s.must("npm", "login", "--auth-type=web") },
+		use:     func(s *session) error { return s.says("user", "npm", "whoami") },
+		logout:  func(s *session) { s.must("npm", "logout") },
+		atOnce: func(s *session, i int) (cmds []*exec.Cmd) {
+			for n := range 3 {
+				cmds = append(cmds, s.client("npm", "config", "set", fmt.Sprintf("//registry%d-%d.example/:_authToken", i, n), s.idp.Plant("access", "npm", "npm_")))
+			}
+			return cmds
+		},
+		kept: func(s *session) (string, bool) {
+			n := strings.Count(s.must("npm", "config", "ls"), ".example/:_authToken")
+			return fmt.Sprintf("%d of %d tokens", n, 3*processes), n == 3*processes
+		},
+	}.run(t)
+}
+
+func TestDocker(t *testing.T) {
+	n := 0
+	login := func(s *session, registry, user string) *exec.Cmd {
+		cmd := s.client("docker", "login", registry, "--username", user, "--password-stdin")
+		cmd.Stdin = strings.NewReader(s.idp.Plant("password", user, ""))
+		return cmd
+	}
+	client{
+		name:    "Docker CLI",
+		app:     "docker",
+		homes:   []string{".docker"},
+		version: found("docker", "--version"),
+		login: func(s *session) {
+			n++
+			if _, err := s.try(login(s, entra.Registry, fmt.Sprint("user", n))); err != nil {
+				s.t.Fatal(err, s.trail())
+			}
+		},
+		use: func(s *session) error {
+			return s.says("schemaVersion", "docker", "manifest", "inspect", entra.Registry+"/app:1")
+		},
+		asks:   true,
+		renews: "refresh_token",
+		logout: func(s *session) { s.must("docker", "logout", entra.Registry) },
+	}.run(t)
+}
+
+func TestKubectl(t *testing.T) {
+	n := 0
+	client{
+		name:    "kubectl, OIDC",
+		app:     "kubectl",
+		homes:   []string{".kube"},
+		version: found("kubectl", "version", "--client"),
+		prepares: func(s *session) {
+			s.must("kubectl", "config", "set-cluster", "tests", "--server=https://"+entra.Cluster, "--certificate-authority="+s.idp.CA())
+		},
+		login: func(s *session) {
+			n++
+			id, refresh := s.idp.SignedIn("kubectl", "openid")
+			user := fmt.Sprint("user", n)
+			s.must("kubectl", "config", "set-credentials", user, "--auth-provider=oidc",
+				"--auth-provider-arg=idp-issuer-url="+entra.Issuer, "--auth-provider-arg=client-id=kubectl",
+				"--auth-provider-arg=id-token="+id, "--auth-provider-arg=refresh-token="+refresh)
+			s.must("kubectl", "config", "set-context", "tests", "--cluster=tests", "--user="+user)
+			s.must("kubectl", "config", "use-context", "tests")
+		},
+		use:    func(s *session) error { return s.says("tests", "kubectl", "get", "--raw", "/api/v1/namespaces") },
+		renews: "refresh_token",
+		over:   -1,
+		logout: func(s *session) { s.must("kubectl", "config", "delete-user", fmt.Sprint("user", n)) },
+		atOnce: func(s *session, i int) (cmds []*exec.Cmd) {
+			for n := range 3 {
+				// kubectl does not wait for its lock, so somebody has to.
+				cmds = append(cmds, s.client("sh", "-c", `for i in $(seq 200); do said=$("$@" 2>&1) && exit; case $said in *"config.lock: file exists"*) ;; *) break ;; esac; done; echo "$said"; exit 1`, "sh",
+					"kubectl", "config", "set-credentials", fmt.Sprintf("user%d-%d", i, n), "--token="+s.idp.Plant("access", "kubectl", "")))
+			}
+			return cmds
+		},
+		kept: func(s *session) (string, bool) {
+			n := len(strings.Fields(s.must("kubectl", "config", "get-users"))) - 1
+			return fmt.Sprintf("%d of %d users", n, 3*processes), n == 3*processes
+		},
+	}.run(t)
+}
