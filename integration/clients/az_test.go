@@ -35,6 +35,7 @@ func azUse(s *session) error {
 func TestAzureCLIDeviceCode(t *testing.T) {
 	client{
 		name:    "Azure CLI, device code",
+		app:     "azure-cli",
 		homes:   []string{".azure"},
 		version: azVersion,
 		login:   func(s *session) { s.must("az", "login", "--use-device-code", "--output", "none") },
@@ -48,6 +49,7 @@ func TestAzureCLIServicePrincipal(t *testing.T) {
 	n := 0
 	client{
 		name:    "Azure CLI, service principal",
+		app:     "azure-cli",
 		homes:   []string{".azure"},
 		version: azVersion,
 		login: func(s *session) {

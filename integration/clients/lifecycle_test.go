@@ -16,9 +16,10 @@ import (
 // its functions fails the test if the program does not do what it should.
 type client struct {
 	name    string
-	app     string            // as tokenfs link calls it
-	homes   []string          // directories below the home directory that go onto the filesystem
-	env     map[string]string // files on the filesystem, by the variable that names them
+	app     string            // as tokenfs link calls it; where it has no name, the first of homes
+	loses   bool              // link wants to be told that a logout may cost what is in there
+	homes   []string          // its directories below the home directory
+	env     map[string]string // its files, by the variable that names them
 	version func(*session) string
 
 	prepares func(*session)       // before the first login, and again after a wipe
@@ -27,7 +28,8 @@ type client struct {
 	asks     bool                 // for a new token at every use, by the one in the cache
 	renews   string               // the grant by which use gets new tokens when the old ones are too old
 	over     time.Duration        // how long a token lives that is too old; a minute where not said
-	logout   func(*session)
+	logout   func(*session)       // nil where the client cannot
+	seals    bool                 // what it writes, itself, so that there are no tokens to be found
 
 	atOnce func(*session, int) []*exec.Cmd // what one of several processes does, one command after the other
 	kept   func(*session) (string, bool)   // whether all of that is there
@@ -37,6 +39,7 @@ type client struct {
 func (c client) run(t *testing.T) {
 	t.Run("unlinked, in the clear", c.inTheClear)
 	t.Run("linked", c.onceEach)
+	t.Run("linked when signed in", c.moved)
 	if c.atOnce != nil {
 		t.Run("eight at once", c.runAtOnce)
 	}
@@ -50,7 +53,7 @@ func (c client) onceEach(t *testing.T) {
 	t.Logf("%s %s", c.name, c.version(s))
 
 	c.login(s)
-	if len(s.held(s.idp.Secrets())) == 0 {
+	if !c.holds(s) {
 		t.Fatalf("after a login none of the tokens is on the filesystem\n%s\n%s", s.trail(), s.Shell("ls -laR "+s.Mountpoint()+" "+s.home))
 	}
 	asked := s.grants("")
@@ -59,12 +62,7 @@ func (c client) onceEach(t *testing.T) {
 		t.Errorf("a second process asked for %d tokens, instead of using those in the cache\n%s", now-asked, s.trail())
 	}
 
-	c.logout(s)
-	if err := c.use(s); err == nil {
-		t.Error("after signing out, the client can still be used")
-	}
-	c.nothingHeld(s, "after signing out")
-
+	c.signOut(s)
 	if c.renews != "" {
 		s.idp.Lifetime(cmp.Or(c.over, time.Minute)) // MSAL takes five for over
 		c.login(s)
@@ -90,13 +88,10 @@ func (c client) onceEach(t *testing.T) {
 	if left := s.held(s.idp.Secrets()); len(left) > 0 {
 		t.Errorf("after a wipe there are still %q", left)
 	}
-	c.rebuild(s)
 	c.prepare(s)
 	c.login(s)
 	c.mustUse(s)
-	c.logout(s)
-	c.nothingHeld(s, "after signing out again")
-
+	c.signOut(s)
 	c.unlink(s)
 	if found := s.leaked(); len(found) > 0 {
 		t.Errorf("found outside the filesystem, %d times: %s", len(found), strings.Join(found[:min(len(found), 10)], "\n"))
@@ -119,10 +114,63 @@ func (c client) mustUse(s *session) {
 	}
 }
 
-func (c client) nothingHeld(s *session, when string) {
+// signOut has the client do so, if it can.
+func (c client) signOut(s *session) {
 	s.t.Helper()
+	if c.logout == nil {
+		s.t.Log("the client has no way to sign out")
+		return
+	}
+	c.logout(s)
+	if err := c.use(s); err == nil {
+		s.t.Error("after signing out, the client can still be used")
+	}
 	if left := s.held(s.idp.Secrets()); len(left) > 0 {
-		s.t.Errorf("%s, there are still %q", when, left[:min(len(left), 10)])
+		s.t.Errorf("after signing out, there are still %q", left[:min(len(left), 10)])
+	}
+}
+
+// holds says whether the filesystem has what the client saved.
+func (c client) holds(s *session) bool {
+	s.t.Helper()
+	if c.seals {
+		return s.Shell("find "+s.Mountpoint()+" -type f -size +1000c") != ""
+	}
+	return len(s.held(s.idp.Secrets())) > 0
+}
+
+// moved links a client that has signed in already, and takes it off the
+// filesystem with its tokens. It asks for no token meanwhile.
+func (c client) moved(t *testing.T) {
+	s := newSession(t)
+	c.prepare(s)
+	c.version(s)
+	c.login(s)
+	c.mustUse(s)
+	asked := s.grants("")
+	if len(s.inHome()) == 0 && !c.seals {
+		t.Fatal("none of the tokens is in the home directory before")
+	}
+	c.link(s)
+	if left := s.inHome(); len(left) > 0 {
+		t.Errorf("linked, and still in the home directory: %q", left)
+	}
+	if !c.holds(s) {
+		t.Error("the tokens were not moved onto the filesystem")
+	}
+	c.version(s)
+	c.mustUse(s)
+	if left := s.inHome(); len(left) > 0 {
+		t.Errorf("used, and in the home directory: %q", left)
+	}
+	c.unlink(s, "--keep-tokens")
+	c.version(s)
+	c.mustUse(s)
+	if now := s.grants(""); now != asked && !c.asks {
+		t.Errorf("it asked for %d tokens\n%s", now-asked, s.trail())
+	}
+	if left := s.held(s.idp.Secrets()); len(left) > 0 {
+		t.Errorf("unlinked, and still on the filesystem: %q", left)
 	}
 }
 
@@ -135,6 +183,10 @@ func (c client) inTheClear(t *testing.T) {
 	c.login(s)
 	c.mustUse(s)
 	found := s.leaked()
+	if c.seals {
+		t.Logf("NOT SHOWN: the client seals what it writes; the search found tokens in %d places", len(found))
+		return
+	}
 	if len(found) == 0 {
 		t.Error("not linked, the client left nothing on the disk that the search can see: it would not see a leak, either")
 	}
@@ -147,37 +199,61 @@ func (c client) prepare(s *session) {
 	}
 }
 
-// link puts the client's directories on the filesystem.
+// named is what tokenfs link is told.
+func (c client) named(s *session) string {
+	if c.app == "" {
+		return filepath.Join(s.home, c.homes[0])
+	}
+	return c.app
+}
+
+// link puts the client on the filesystem, as a user does.
 func (c client) link(s *session) {
 	s.t.Helper()
+	args := []string{"link", c.named(s)}
+	if c.loses {
+		if said, code := s.Run(args...); code == 0 {
+			s.t.Errorf("linked without a word about what may be lost: %s", said)
+		}
+		args = append(args, "--yes-lose")
+	}
+	s.Must(args...)
 	for _, dir := range c.homes {
-		s.Shell("set -e; mkdir -p " + filepath.Dir(filepath.Join(s.home, dir)) + "; ln -s " + s.Path(target(dir)) + " " + filepath.Join(s.home, dir))
+		if to, err := os.Readlink(filepath.Join(s.home, dir)); err != nil || !strings.HasPrefix(to, s.Mountpoint()+"/") {
+			s.t.Errorf("%s does not lead to the filesystem: %q, %v", dir, to, err)
+		}
 	}
-	for name, file := range c.env {
-		s.env = append(s.env, name+"="+s.Path(file))
-	}
-	c.rebuild(s)
-}
-
-// target is where on the filesystem a directory goes.
-func target(dir string) string {
-	return "apps/" + strings.ReplaceAll(strings.TrimLeft(dir, "."), "/", "-")
-}
-
-func (c client) rebuild(s *session) {
-	s.t.Helper()
-	for _, dir := range c.homes {
-		s.Shell("mkdir -p -m 0700 " + s.Path(target(dir)))
-	}
-	for _, file := range c.env {
-		s.Shell("mkdir -p -m 0700 " + filepath.Dir(s.Path(file)))
-	}
-}
-
-func (c client) unlink(s *session) {
-	for _, dir := range c.homes {
-		if err := os.Remove(filepath.Join(s.home, dir)); err != nil {
-			s.t.Error(err)
+	if len(c.env) > 0 {
+		set := s.Shell(`eval "$(` + s.Command + ` env --format sh ` + c.app + `)"; env`)
+		for name := range c.env {
+			i := strings.Index("\n"+set, "\n"+name+"=")
+			if i < 0 {
+				s.t.Fatalf("tokenfs env does not set %s", name)
+			}
+			value, _, _ := strings.Cut(set[i:], "\n")
+			s.env = append(s.env, value)
 		}
 	}
 }
+
+// unlink takes it off again.
+func (c client) unlink(s *session, args ...string) {
+	s.t.Helper()
+	if c.loses {
+		args = append(args, "--yes-lose")
+	}
+	s.Must(append([]string{"unlink", c.named(s)}, args...)...)
+	for _, dir := range c.homes {
+		dir = filepath.Join(s.home, dir)
+		if st, err := os.Lstat(dir); err == nil && !st.IsDir() {
+			s.t.Errorf("%s is still %v", dir, st.Mode())
+		}
+		if _, err := os.Lstat(dir + ".tokenfs"); err == nil {
+			s.t.Errorf("%s.tokenfs is left behind", dir)
+		}
+	}
+	s.env = nil
+}
+
+// target is where on the tmpfs to compare with a directory goes.
+func target(dir string) string { return strings.ReplaceAll(strings.TrimLeft(dir, "."), "/", "-") }

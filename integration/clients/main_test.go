@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // others run what is in it
+		panic(err)
+	}
 	tokenfs = filepath.Join(dir, "tokenfs")
 	build := exec.Command("go", "build", "-trimpath", "-o", tokenfs, "tokenfs/cmd/tokenfs")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -153,6 +153,24 @@ func (s *session) held(secrets []entra.Secret) (found []string) {
 	}
 }
 
+// inHome are the secrets that are in files below the home directory now.
+func (s *session) inHome() (found []string) {
+	s.t.Helper()
+	set := setOf(s.t, s.idp.Secrets())
+	filepath.WalkDir(s.home, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		in, _, err := searchFile(path, set)
+		if err != nil {
+			s.t.Errorf("not searched: %v", err)
+		}
+		found = append(found, in...)
+		return nil
+	})
+	return found
+}
+
 // leaked are the secrets that lie where they may not: on the user's disk,
 // deleted or not, in what tokenfs itself keeps, or in a file that belongs to
 // the user in one of the machine's directories for temporary files.

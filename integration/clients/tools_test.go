@@ -52,6 +52,7 @@ func TestNPM(t *testing.T) {
 	client{
 		name:    "npm",
 		app:     "npm",
+		loses:   true,
 		env:     map[string]string{"NPM_CONFIG_USERCONFIG": "npm/.npmrc"},
 		version: found("npm", "--version"),
 		login:   func(s *session) { s.must("npm", "login", "--auth-type=web") },
@@ -80,6 +81,7 @@ func TestDocker(t *testing.T) {
 	client{
 		name:    "Docker CLI",
 		app:     "docker",
+		loses:   true,
 		homes:   []string{".docker"},
 		version: found("docker", "--version"),
 		login: func(s *session) {
@@ -102,6 +104,7 @@ func TestKubectl(t *testing.T) {
 	client{
 		name:    "kubectl, OIDC",
 		app:     "kubectl",
+		loses:   true,
 		homes:   []string{".kube"},
 		version: found("kubectl", "version", "--client"),
 		prepares: func(s *session) {

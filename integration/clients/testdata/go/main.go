@@ -39,7 +39,8 @@ func version([]string) error {
 	info, _ := debug.ReadBuildInfo()
 	for _, d := range info.Deps {
 		if strings.Contains(d.Path, "AzureAD/") || strings.Contains(d.Path, "azidentity") {
-			fmt.Println(d.Path, d.Version)
+			_, name, _ := strings.Cut(strings.TrimPrefix(d.Path, "github.com/"), "/")
+			fmt.Println(name, d.Version)
 		}
 	}
 	return nil
