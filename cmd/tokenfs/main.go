@@ -25,6 +25,7 @@ var verbs = map[string]func(args []string) error{
 	"link":    link,
 	"unlink":  unlink,
 	"env":     env,
+	"doctor":  examine,
 	"version": version,
 }
 

@@ -12,6 +12,7 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs env [APP ...] [--format FORMAT]
        tokenfs hold DURATION | -- COMMAND [ARGUMENT ...]
        tokenfs release [ID]
+       tokenfs doctor [--json]
        tokenfs upgrade
        tokenfs version [--json]
        tokenfs help [COMMAND | settings | exit-codes]
@@ -29,6 +30,7 @@ in memory. Nothing of them reaches a disk, and wiping them destroys the key.
   env       the variables that redirect apps where no link can
   hold      keep it beyond the last logout, for a time or as long as a command runs
   release   end that
+  doctor    what weakens all this on this machine and in this account, and what helps
   upgrade   go on with the program that is installed now, mount and files as they are
   version   show the version
 
@@ -226,6 +228,25 @@ example:
     released 1 lease
 `
 
+const doctorUsage = `usage: tokenfs doctor [--json] [--mountpoint DIR]
+
+Looks for everything on this machine and in this account that weakens what tokenfs
+is for, and says what to do about it, the worst first:
+
+  exposed   secrets lie in the clear where they should not
+  broken    something does not work, or protects nothing
+  weak      what is promised holds, but less than it could
+  unknown   could not be looked at
+  note      good to know
+
+It changes nothing, and shows no token. Its exit code does not tell what it found.
+
+  --json   for programs: fields keep their meaning as long as format_version does
+
+example:
+    $ tokenfs doctor --json | jq -e '[.findings[] | select(.severity == "exposed")] == []'
+`
+
 const versionUsage = `usage: tokenfs version [--json]
 
 example:
@@ -268,6 +289,7 @@ var topics = map[string]string{
 	"env":        envUsage,
 	"hold":       holdUsage,
 	"release":    releaseUsage,
+	"doctor":     doctorUsage,
 	"upgrade":    upgradeUsage,
 	"version":    versionUsage,
 	"settings":   settingsUsage,

@@ -57,6 +57,8 @@ type Place struct {
 	Name     string // of the directory on the mount
 
 	Secrets []Secret
+	// Marks tell a mixed file with secrets in it from one without.
+	Marks []string
 	// Keep is made on disk beforehand, so that what the application puts there
 	// later does not end with the session. Directories end with a slash.
 	Keep []string
@@ -79,6 +81,11 @@ type Setting struct {
 	Value    string
 	Command  string // does the same for good
 	Why      string
+
+	// Where it can be set but in the environment, and what it is if nobody does;
+	// nothing if that does no harm.
+	File, Section, Key string
+	Default            string
 }
 
 // Dirs are the directories that places are in.

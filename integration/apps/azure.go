@@ -20,10 +20,12 @@ var azure = []App{
 			Locks: []string{"msal_token_cache.*.lockfile", "service_principal_entries.*.lockfile"},
 		}},
 		Settings: []Setting{
-			{"AZURE_CORE_ENCRYPT_TOKEN_CACHE", "false", "az config set core.encrypt_token_cache=false",
-				"az may come to encrypt its cache through libsecret, which prompts, or warns where there is none"},
-			{"AZURE_CORE_COLLECT_TELEMETRY", "false", "az config set core.collect_telemetry=false",
-				"telemetry is copied to /tmp on its way out"},
+			{Variable: "AZURE_CORE_ENCRYPT_TOKEN_CACHE", Value: "false", Command: "az config set core.encrypt_token_cache=false",
+				Why:  "az would encrypt its cache through libsecret, which prompts, or warns where there is none",
+				File: "~/.azure/config", Section: "core", Key: "encrypt_token_cache", Default: ""},
+			{Variable: "AZURE_CORE_COLLECT_TELEMETRY", Value: "false", Command: "az config set core.collect_telemetry=false",
+				Why:  "telemetry is copied to /tmp on its way out",
+				File: "~/.azure/config", Section: "core", Key: "collect_telemetry", Default: "true"},
 		},
 		Since: "2.30 (the first with MSAL); run with 2.45",
 		Quirks: []string{

@@ -16,8 +16,9 @@ var git = []App{
 				Locks: msalLocks, Flocks: msalFlocks,
 			},
 		},
-		Settings: []Setting{{"GCM_CREDENTIAL_STORE", "plaintext", "git config --global credential.credentialStore plaintext",
-			"only this store keeps files, and those are on the mount now"}},
+		Settings: []Setting{{Variable: "GCM_CREDENTIAL_STORE", Value: "plaintext", Command: "git config --global credential.credentialStore plaintext",
+			Why:  "only the store plaintext keeps files, and those are on the mount now",
+			File: "~/.gitconfig", Section: "credential", Key: "credentialStore", Default: "not set"}},
 		Since: "2.0; not run: no .NET at hand",
 		Quirks: []string{
 			"its MSAL caches ignore the choice of credential store, and no variable moves them",

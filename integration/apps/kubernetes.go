@@ -29,6 +29,7 @@ var kubernetes = []App{
 		Places: []Place{{
 			Dir: "~/.kube", Variable: "KUBECONFIG", Names: "config", Name: "kube",
 			Secrets: []Secret{{"config", Mixed, "clusters, contexts and users, with tokens and client certificates"}},
+			Marks:   []string{"token", "client-key-data", "password", "id-token", "access-token"},
 			Keep:    []string{"cache/"},
 			Locks:   []string{"config.lock"},
 		}},

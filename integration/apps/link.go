@@ -404,7 +404,7 @@ func (e *Engine) tell(a App, todo []*link) {
 		}
 	}
 	for _, s := range a.Settings {
-		if s.Command != "" && e.Getenv(s.Variable) != s.Value {
+		if value, _ := e.effective(s); s.Command != "" && value != "" && !sameValue(value, s.Value) {
 			e.Say("run %s: %s", s.Command, s.Why)
 		}
 	}

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -24,8 +25,9 @@ type AppReport struct {
 	Name      string        `json:"name"`
 	Title     string        `json:"title"`
 	Installed bool          `json:"installed"`
-	Linked    bool          `json:"linked"`              // all of its places
-	Places    []PlaceReport `json:"places"`              //
+	Linked    bool          `json:"linked"`                // all of its places
+	Halfway   bool          `json:"interrupted,omitempty"` // the next link or unlink settles it
+	Places    []PlaceReport `json:"places"`
 	Plaintext []string      `json:"plaintext,omitempty"` // secret files on disk
 	Costs     []Cost        `json:"costs,omitempty"`     // what linking would put at risk
 	Run       string        `json:"run,omitempty"`       // what to run next
@@ -70,7 +72,6 @@ func (e *Engine) survey(s *state, a App) AppReport {
 			r.Installed = true
 		}
 	}
-	interrupted := false
 	for i := range a.Places {
 		p := &a.Places[i]
 		dir := e.Dirs.Expand(p.Dir)
@@ -80,13 +81,13 @@ func (e *Engine) survey(s *state, a App) AppReport {
 		}
 		l := s.find(dir, p.File)
 		if l != nil && slices.Contains(l.Apps, a.Name) {
-			interrupted = interrupted || l.Phase != linked
+			r.Halfway = r.Halfway || l.Phase != linked
 			place.Linked = e.switched(l)
 			if !place.Linked && l.Phase == linked {
 				place.Broken = broken(l)
 			}
 		}
-		if !place.Linked && !interrupted {
+		if !place.Linked && !r.Halfway {
 			costs, _ := p.costs(dir, p.movedIn(dir))
 			r.Costs = append(r.Costs, costs...)
 		}
@@ -95,7 +96,7 @@ func (e *Engine) survey(s *state, a App) AppReport {
 		r.Plaintext = append(r.Plaintext, e.plaintext(p, l, dir)...)
 		r.Places = append(r.Places, place)
 	}
-	r.Run = e.advice(a, r, interrupted)
+	r.Run = e.advice(a, r)
 	return r
 }
 
@@ -110,14 +111,14 @@ func broken(l *link) string {
 }
 
 // advice is the command that makes things better.
-func (e *Engine) advice(a App, r AppReport, interrupted bool) string {
+func (e *Engine) advice(a App, r AppReport) string {
 	name := a.Name
 	if strings.ContainsAny(name, " '\"\\$`&;|<>()*?[]#~!") {
 		name = "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 	}
 	isBroken := slices.ContainsFunc(r.Places, func(p PlaceReport) bool { return p.Broken != "" })
 	switch {
-	case interrupted, isBroken:
+	case r.Halfway, isBroken:
 		return "tokenfs link " + name
 	case r.Linked:
 		return ""
@@ -159,7 +160,7 @@ func (e *Engine) plaintext(p *Place, l *link, dir string) (found []string) {
 				if err != nil || !d.Type().IsRegular() || p.isFlock(d.Name()) {
 					return nil
 				}
-				if st, err := d.Info(); err == nil && st.Size() > 0 && !slices.Contains(found, path) {
+				if st, err := d.Info(); err == nil && st.Size() > 0 && !slices.Contains(found, path) && p.marked(path) {
 					found = append(found, path)
 				}
 				return nil
@@ -167,6 +168,19 @@ func (e *Engine) plaintext(p *Place, l *link, dir string) (found []string) {
 		}
 	}
 	return found
+}
+
+// marked says whether a file has secrets in it, as far as one can tell.
+func (p *Place) marked(name string) bool {
+	if len(p.Marks) == 0 {
+		return true
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return true
+	}
+	defer clear(text)
+	return slices.ContainsFunc(p.Marks, func(mark string) bool { return bytes.Contains(text, []byte(mark)) })
 }
 
 // Safe are the installed applications that nothing is lost by linking.

@@ -8,6 +8,7 @@ var tools = []App{
 		Places: []Place{{
 			Dir: "~/.docker", Variable: "DOCKER_CONFIG", Name: "docker",
 			Secrets: []Secret{{"config.json", Mixed, "registry passwords in base64, with settings such as proxies and the current context"}},
+			Marks:   []string{`"auth"`, `"identitytoken"`, `"registrytoken"`},
 			Keep:    []string{"cli-plugins/", "contexts/", "buildx/", "trust/", "scout/"},
 		}},
 		Since:   "any; run with 28.2",
@@ -19,6 +20,7 @@ var tools = []App{
 		Programs: []string{"npm"}, Login: "npm login",
 		Places: []Place{{
 			Dir: "~", File: ".npmrc", Variable: "NPM_CONFIG_USERCONFIG", Name: "npm",
+			Marks:   []string{"_authToken", "_auth", "_password"},
 			Secrets: []Secret{{".npmrc", Mixed, "registry tokens, which are shown only once, with settings"}},
 		}},
 		Since:   "any; run with 11.19",
@@ -45,7 +47,7 @@ var tools = []App{
 			Keep:    []string{"servers/", "cli/", "serve-web/", "code_tunnel.json", "license_consent.json", "tunnel-service.log"},
 			Flocks:  []string{"tunnel-*.lock", "forwarding-*.lock"},
 		}},
-		Settings: []Setting{{"VSCODE_CLI_USE_FILE_KEYCHAIN", "1", "", "without it the token goes to the desktop's keyring where there is one"}},
+		Settings: []Setting{{Variable: "VSCODE_CLI_USE_FILE_KEYCHAIN", Value: "1", Why: "without it the token goes to the desktop's keyring where there is one"}},
 		Since:    "1.75; read, not run",
 		Sources:  []string{"microsoft/vscode: cli/src/auth.rs, cli/src/state.rs"},
 	},

@@ -1,0 +1,125 @@
+package apps
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A StaleLock keeps an app waiting for somebody who is not there any more.
+type StaleLock struct {
+	Path string
+	PID  int // 0: it does not say whose it is, but it is old
+}
+
+// lockAge is when a lock that names no owner is taken for a stale one. Nobody
+// holds those for longer than it takes to write a file.
+const lockAge = time.Minute
+
+// StaleLocks looks at every place that is known, on disk and on the mount.
+func (e *Engine) StaleLocks() (stale []StaleLock) {
+	seen := make(map[string]bool)
+	for _, a := range Table {
+		for i := range a.Places {
+			p := &a.Places[i]
+			dir := e.Dirs.Expand(p.Dir)
+			for _, l := range p.locksIn(dir) {
+				st, err := os.Stat(l.path)
+				old := err == nil && time.Since(st.ModTime()) > lockAge
+				nobodys := l.alive && l.pid == 0 && p.isLock(filepath.Base(l.path)) && old
+				if (!l.alive || nobodys) && !seen[l.path] {
+					seen[l.path] = true
+					stale = append(stale, StaleLock{l.path, l.pid})
+				}
+			}
+		}
+	}
+	return stale
+}
+
+// An Undermining is a setting that goes against an app's redirection.
+type Undermining struct {
+	App    string
+	Text   string
+	Remedy string
+}
+
+// Underminings looks at the settings and variables of the linked apps.
+func (e *Engine) Underminings() (found []Undermining) {
+	names, err := e.Linked()
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		a, err := Find(name)
+		if err != nil {
+			continue
+		}
+		for _, p := range a.Places {
+			value := e.Getenv(p.Variable)
+			if value == "" || strings.HasPrefix(value, e.Mountpoint+"/") || e.onMount(value) || filepath.Clean(value) == filepath.Join(e.Dirs.Expand(p.Dir), p.Names, p.File) {
+				continue
+			}
+			found = append(found, Undermining{name, p.Variable + "=" + value + " sends it away from the filesystem", "unset " + p.Variable + ", and take it out of the file that sets it"})
+		}
+		for _, s := range a.Settings {
+			value, from := e.effective(s)
+			if value == "" || sameValue(value, s.Value) {
+				continue
+			}
+			remedy := s.Command
+			if from == s.Variable {
+				remedy = "unset " + s.Variable
+			}
+			found = append(found, Undermining{name, from + " is " + value + ": " + s.Why, remedy})
+		}
+	}
+	return found
+}
+
+// effective is what a setting is, and what says so.
+func (e *Engine) effective(s Setting) (value, from string) {
+	if value := e.Getenv(s.Variable); value != "" {
+		return value, s.Variable
+	}
+	if s.File != "" {
+		if value := iniValue(e.Dirs.Expand(s.File), s.Section, s.Key); value != "" {
+			return value, s.Key + " in " + e.Dirs.Contract(e.Dirs.Expand(s.File))
+		}
+	}
+	return s.Default, s.Key + " by default"
+}
+
+func sameValue(a, b string) bool {
+	canonical := map[string]string{"no": "false", "off": "false", "0": "false", "yes": "true", "on": "true", "1": "true"}
+	word := func(s string) string {
+		s = strings.ToLower(s)
+		if c, ok := canonical[s]; ok {
+			return c
+		}
+		return s
+	}
+	return word(a) == word(b)
+}
+
+// iniValue finds a key in a file of the kind that git, az and gcloud share.
+func iniValue(name, section, key string) (value string) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return ""
+	}
+	in := false
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			in = strings.EqualFold(strings.Trim(line, "[] \t"), section)
+			continue
+		}
+		k, v, ok := strings.Cut(line, "=")
+		if in && ok && strings.EqualFold(strings.TrimSpace(k), key) {
+			value = strings.Trim(strings.TrimSpace(v), `"`) // the last one counts
+		}
+	}
+	return value
+}
