@@ -12,12 +12,12 @@ import (
 
 const (
 	// holderTimeout is how long a process may take to set up or take down a
-	// mount before those who wait for it give up. It is longer than any part of
-	// that may take, see startTimeout and helperTimeout: who exceeds it is
-	// stopped, or stuck, and a login must not wait for it for ever.
-	holderTimeout = 15 * time.Second
+	// mount before those who wait for it give up. Its own limits, helperTimeout
+	// and startTimeout among them, add up to less: who exceeds it is stopped or
+	// stuck, and a login must not wait for it for ever.
+	holderTimeout = 30 * time.Second
 	// queueTimeout is how long to wait for any number of them.
-	queueTimeout = time.Minute
+	queueTimeout = 2 * time.Minute
 )
 
 // A mountLock keeps other processes from changing what is mounted at a path:
@@ -42,7 +42,7 @@ func lockMountpoint(mountpoint string) (*mountLock, error) {
 	}
 	l := &mountLock{parent: parent, name: filepath.Base(path)}
 	q := queue{since: time.Now(), turn: time.Now()}
-	for ; ; time.Sleep(5 * time.Millisecond) {
+	for {
 		held, err := l.try(path)
 		if err == nil && held == nil {
 			return l, nil
@@ -56,6 +56,8 @@ func lockMountpoint(mountpoint string) (*mountLock, error) {
 			parent.Close()
 			return nil, err
 		}
+		// Many that wait must leave the machine to the one that does not.
+		time.Sleep(min(max(time.Since(q.since)/10, 2*time.Millisecond), 100*time.Millisecond))
 	}
 }
 
