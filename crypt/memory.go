@@ -238,7 +238,6 @@ type MemoryStatus struct {
 	KeysSize     int64
 	SlotsLocked  int64 // bytes of the request slots that cannot swap
 	SlotsSize    int64
-	LockLimit    int64 // RLIMIT_MEMLOCK, -1 where it does not bind
 	HardwareAES  bool
 	InPlaceKeys  bool // cipher states are set up in locked memory, never on the heap
 	ArenaBytes   int64
@@ -253,7 +252,6 @@ func (m *Memory) Status() MemoryStatus {
 		KeysSize:     int64(len(m.Keys.r.mem)),
 		SlotsLocked:  m.slots.locked,
 		SlotsSize:    int64(len(m.slots.mem)),
-		LockLimit:    LockLimit(),
 		HardwareAES:  hardwareAES(),
 		InPlaceKeys:  inPlaceKeys(),
 		ArenaBytes:   m.Arena.r.allocated(),

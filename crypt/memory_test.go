@@ -347,7 +347,7 @@ func TestLockLimit(t *testing.T) {
 			return
 		}
 		st := m.Status()
-		fmt.Printf("limit %d secret %v keys %d/%d slots %d/%d, %d there\n", st.LockLimit, st.Secretmem, st.KeysLocked, st.KeysSize, st.SlotsLocked, st.SlotsSize, present(m.Slots()))
+		fmt.Printf("limit %d secret %v keys %d/%d slots %d/%d, %d there\n", LockLimit(), st.Secretmem, st.KeysLocked, st.KeysSize, st.SlotsLocked, st.SlotsSize, present(m.Slots()))
 		return
 	}
 	for limit, want := range map[uint64]string{

@@ -75,7 +75,7 @@ func Point(name string) {
 		case deedPanic:
 			panic("ordered by a test")
 		}
-		unix.Kill(os.Getpid(), unix.SIGKILL)
+		unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGKILL)
 		select {}
 	}
 }

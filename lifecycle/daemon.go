@@ -102,6 +102,9 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	if err := Harden(); err != nil {
 		return err
 	}
+	if err := limitKeeper(); err != nil {
+		return err
+	}
 	if Background() {
 		unix.CloseOnExec(3)
 	}

@@ -11,7 +11,8 @@
 //	keeper   mounts and unmounts, holds /dev/fuse, key region, arena and request
 //	         slots, owns the control socket; reads nothing that comes through the
 //	         filesystem (daemon.go, supervisor.go, calls.go)
-//	worker   attaches to all that and serves it (worker.go)
+//	worker   locks itself down (lockdown.go, package sandbox), attaches to all
+//	         that and serves it (worker.go)
 //
 // The worker may be killed at any moment: another one finds in the shared
 // memory what it had done and what it was doing. One that is stopped, or that

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -106,6 +107,43 @@ func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, want int) ([]
 		return nil, err
 	}
 	return fds, nil
+}
+
+// A rightsReader reads a stream on which descriptors may come; it keeps the
+// last one.
+type rightsReader struct {
+	conn *net.UnixConn
+	fds  []int
+}
+
+func (r *rightsReader) Read(b []byte) (int, error) {
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := r.conn.ReadMsgUnix(b, oob)
+	if messages, e := unix.ParseSocketControlMessage(oob[:oobn]); e == nil {
+		for _, m := range messages {
+			r.close()
+			r.fds, _ = unix.ParseUnixRights(&m)
+		}
+	}
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// take returns the descriptor that came last, or -1.
+func (r *rightsReader) take() int {
+	if len(r.fds) == 0 {
+		return -1
+	}
+	fd := r.fds[0]
+	r.fds = nil
+	return fd
+}
+
+func (r *rightsReader) close() {
+	closeAll(r.fds)
+	r.fds = nil
 }
 
 func closeAll(fds []int) {

@@ -5,16 +5,22 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
 )
 
 // Harden must be the first thing a process does that will hold keys: no core
 // dump, no ptrace and no /proc/PID/mem or pidfd_getfd by the same user, no file
 // for others by accident.
 func Harden() error {
+	if crypt.Unprotected {
+		return nil
+	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process unreadable: prctl PR_SET_DUMPABLE: %w", err)
 	}
@@ -40,17 +46,30 @@ func init() { runtime.LockOSThread() }
 // its registers in the signal frame, on the stack, where keys are then found.
 const preemptOff = "asyncpreemptoff=1"
 
-func preemptionIsOff() bool { return godebug(os.Getenv("GODEBUG")) == os.Getenv("GODEBUG") }
+// What a worker's runtime is to leave alone: it takes system calls, and wakes
+// an idle process every second.
+const quietRuntime = "updatemaxprocs=0,decoratemappings=0"
 
-// godebug adds preemptOff to a GODEBUG that may ask for other things.
+func preemptionIsOff() bool {
+	for _, setting := range slices.Backward(strings.Split(os.Getenv("GODEBUG"), ",")) {
+		if strings.HasPrefix(setting, "asyncpreemptoff=") {
+			return setting == preemptOff
+		}
+	}
+	return false
+}
+
+// godebug adds our settings to a GODEBUG that may ask for other things.
 func godebug(old string) string {
+	ours := strings.Split(quietRuntime+","+preemptOff, ",")
 	var keep []string
 	for setting := range strings.SplitSeq(old, ",") {
-		if setting != "" && !strings.HasPrefix(setting, "asyncpreemptoff=") {
+		name, _, _ := strings.Cut(setting, "=")
+		if setting != "" && !slices.ContainsFunc(ours, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
 			keep = append(keep, setting)
 		}
 	}
-	return strings.Join(append(keep, preemptOff), ",")
+	return strings.Join(append(keep, ours...), ",")
 }
 
 // ExecWithoutPreemption replaces this process by a new run of the same program

@@ -9,12 +9,13 @@ import (
 
 func TestGodebug(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                "asyncpreemptoff=1",
-		"asyncpreemptoff=1":               "asyncpreemptoff=1",
-		"asyncpreemptoff=0":               "asyncpreemptoff=1",
-		"gctrace=1":                       "gctrace=1,asyncpreemptoff=1",
-		"asyncpreemptoff=0,,http2debug=1": "http2debug=1,asyncpreemptoff=1",
+		"":                                "",
+		"asyncpreemptoff=1":               "",
+		"asyncpreemptoff=0":               "",
+		"gctrace=1":                       "gctrace=1,",
+		"asyncpreemptoff=0,,http2debug=1": "http2debug=1,",
 	} {
+		want += "updatemaxprocs=0,decoratemappings=0,asyncpreemptoff=1"
 		if got := godebug(in); got != want || godebug(got) != got {
 			t.Errorf("godebug(%q) = %q, want %q, and no change to that", in, got, want)
 		}
@@ -26,7 +27,7 @@ func TestDaemonGetsNoSecretsOfTheEnvironment(t *testing.T) {
 	t.Setenv("PATH", "/somewhere")
 	t.Setenv("GODEBUG", "gctrace=0")
 	env := daemonEnv()
-	if !slices.Contains(env, "PATH=/somewhere") || !slices.Contains(env, "GODEBUG=gctrace=0,asyncpreemptoff=1") {
+	if !slices.Contains(env, "PATH=/somewhere") || !slices.Contains(env, "GODEBUG=gctrace=0,updatemaxprocs=0,decoratemappings=0,asyncpreemptoff=1") {
 		t.Errorf("environment %q", env)
 	}
 	if slices.Contains(env, "AZURE_CLIENT_SECRET=x") {

@@ -16,10 +16,14 @@ type revelation struct {
 
 const verbReveal = "reveal"
 
-func testVerb(verb string) bool { return verb == verbReveal }
+func testVerb(verb string) bool { return verb == verbReveal || verb == verbTry }
 
 func (w *workerProcess) reveal(m toWorker) (answer toKeeper, known bool) {
-	if m.Verb != verbReveal {
+	switch m.Verb {
+	case verbReveal:
+	case verbTry:
+		return try(string(m.Path)), true
+	default:
 		return toKeeper{}, false
 	}
 	all := w.server.Reveal()
@@ -31,7 +35,11 @@ func (w *workerProcess) reveal(m toWorker) (answer toKeeper, known bool) {
 }
 
 func (d *daemon) reveal(r request) (reply, bool) {
-	if r.Verb != verbReveal {
+	switch r.Verb {
+	case verbReveal:
+	case verbTry:
+		return d.try(r), true
+	default:
 		return reply{}, false
 	}
 	answer, err := d.worker.call(toWorker{Verb: verbReveal}, answerLimit)

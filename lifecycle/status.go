@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -25,6 +26,7 @@ type Status struct {
 	Mount         MountStatus  `json:"mount"`
 	Content       fs.Status    `json:"content"`
 	Worker        WorkerStatus `json:"worker"`
+	Processes     []Process    `json:"processes"`
 	AEAD          string       `json:"aead"`
 	Protections   []Protection `json:"protections"`
 	Memory        MemoryStatus `json:"memory"`
@@ -77,11 +79,12 @@ func (d *daemon) status() Status {
 		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades},
 		Content:       w.Content,
 		Worker:        WorkerStatus{pid, restarts},
+		Processes:     d.processes(),
 		AEAD:          "AES-256-GCM",
 		Protections:   d.protections(w.Memory),
 		Memory: MemoryStatus{
-			Locked:    w.Locked,
-			LockLimit: w.Memory.LockLimit,
+			Locked:    procBytes(fmt.Sprintf("/proc/%d/status", pid), "VmLck:"),
+			LockLimit: crypt.LockLimit(),
 			PSS:       procBytes("/proc/self/smaps_rollup", "Pss:") + w.PSS,
 		},
 		Messages: d.journal.messages(),
@@ -108,8 +111,6 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 		{"keys_locked", m.KeysLocked >= m.KeysSize, lockedDetail(m.KeysLocked, m.KeysSize)},
 		{"slots_locked", m.SlotsLocked >= m.SlotsSize, lockedDetail(m.SlotsLocked, m.SlotsSize)},
 		aes,
-		coreDumps(),
-		ptrace(),
 		binaryUnreadable(),
 		swapAbsent(),
 		d.nothingBeneath(),
@@ -137,9 +138,9 @@ func ptrace() Protection {
 	// 2 stands for "only root", which it gets when its user cannot read the binary.
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil || dumpable == 1 {
-		return Protection{"ptrace_off", false, "other processes of this user can read the daemon's memory"}
+		return Protection{"ptrace_off", false, "other processes of this user can read its memory"}
 	}
-	return Protection{"ptrace_off", true, "other processes of this user cannot read the daemon's memory"}
+	return Protection{"ptrace_off", true, "other processes of this user cannot read its memory"}
 }
 
 func binaryUnreadable() Protection {
@@ -219,7 +220,11 @@ func procBytes(path, key string) int64 {
 		return -1
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	return bytesIn(f, key)
+}
+
+func bytesIn(r io.Reader, key string) int64 {
+	for lines := bufio.NewScanner(r); lines.Scan(); {
 		if v, ok := strings.CutPrefix(lines.Text(), key); ok {
 			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
 			if err != nil {

@@ -145,12 +145,13 @@ func (s *supervisor) between(unmounted bool) (again, wiped bool) {
 type child struct {
 	pid     int
 	waits   *handover
-	conn    io.ReadWriteCloser
+	conn    *net.UnixConn
 	died    chan struct{} // it is a zombie: its pid is still its own
 	ours    atomic.Bool   // we killed it
 	ready   chan struct{}
 	answers chan toKeeper
 	notes   *fs.Notifier
+	locked  *lockedDown // set before ready
 	logf    func(format string, args ...any)
 }
 
@@ -324,7 +325,9 @@ func (c *child) relay(said *os.File) {
 }
 
 func (c *child) listen() {
-	lines := bufio.NewScanner(c.conn)
+	in := &rightsReader{conn: c.conn}
+	defer in.close()
+	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, replyLimit)
 	for lines.Scan() {
 		var m toKeeper
@@ -333,6 +336,8 @@ func (c *child) listen() {
 			return
 		}
 		switch {
+		case m.Locked != nil:
+			c.guard(m.Locked, in.take())
 		case m.Ready:
 			close(c.ready)
 		case m.Log != "":

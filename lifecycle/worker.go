@@ -58,13 +58,13 @@ type toKeeper struct {
 	Errno  unix.Errno    `json:"errno,omitempty"` // what Error wraps
 	Files  int           `json:"files,omitempty"`
 	Status *workerStatus `json:"status,omitempty"`
+	Locked *lockedDown   `json:"locked,omitempty"` // with it comes the filter's listener, if there is one
 	revelation
 }
 
 type workerStatus struct {
 	Content fs.Status          `json:"content"`
 	Memory  crypt.MemoryStatus `json:"memory"`
-	Locked  int64              `json:"locked"`
 	PSS     int64              `json:"pss"`
 }
 
@@ -126,6 +126,9 @@ func work(name string) error {
 	offerToOOMKiller()
 	w := &workerProcess{conn: conn}
 	w.more = sync.NewCond(&w.mu)
+	if err := w.lockDown(); err != nil {
+		return err
+	}
 	go w.deliver()
 	crypt.Quiet()
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
@@ -148,6 +151,7 @@ type workerProcess struct {
 	conn   *net.UnixConn
 	memory *crypt.Memory
 	server *fs.Server
+	pss    *os.File
 
 	mu    sync.Mutex
 	more  *sync.Cond
@@ -205,8 +209,7 @@ func (w *workerProcess) do(m toWorker) (answer toKeeper) {
 	var err error
 	switch m.Verb {
 	case verbStatus:
-		answer.Status = &workerStatus{w.server.Status(), w.memory.Status(),
-			procBytes("/proc/self/status", "VmLck:"), procBytes("/proc/self/smaps_rollup", "Pss:")}
+		answer.Status = &workerStatus{w.server.Status(), w.memory.Status(), w.measure()}
 	case verbWipe:
 		if m.Path == nil {
 			err = w.server.Wipe()

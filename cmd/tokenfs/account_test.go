@@ -216,10 +216,27 @@ func (a *account) status() (s lifecycle.Status) {
 
 func (a *account) protection(name string) lifecycle.Protection {
 	a.Helper()
-	for _, p := range a.status().Protections {
+	st := a.status()
+	var found []lifecycle.Protection
+	for _, p := range st.Protections {
 		if p.Name == name {
 			return p
 		}
+	}
+	for _, process := range st.Processes {
+		for _, p := range process.Protections {
+			if p.Name == name {
+				found = append(found, p)
+			}
+		}
+	}
+	for _, p := range found { // of all processes, or it is none
+		if !p.Active {
+			return p
+		}
+	}
+	if len(found) > 0 {
+		return found[0]
 	}
 	a.Fatalf("status does not tell about %s", name)
 	return lifecycle.Protection{}

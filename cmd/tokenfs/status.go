@@ -64,14 +64,12 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	printFiles("last used files", c.LastUsed, now)
 
 	printf("\nprotections\n")
-	for _, p := range s.Protections {
-		active := "no"
-		if p.Active {
-			active = "yes"
-		}
-		line("  %s\t%s\t%s", active, p.Name, p.Detail)
+	printProtections(out, s.Protections)
+
+	for _, p := range s.Processes {
+		printf("\n%s, pid %d\n", p.Role, p.PID)
+		printProtections(out, p.Protections)
 	}
-	out.Flush()
 
 	if len(s.Messages) > 0 {
 		printf("\nlast messages\n")
@@ -80,6 +78,17 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+func printProtections(out *tabwriter.Writer, list []lifecycle.Protection) {
+	for _, p := range list {
+		active := "no"
+		if p.Active {
+			active = "yes"
+		}
+		fmt.Fprintf(out, "  %s\t%s\t%s\n", active, p.Name, p.Detail)
+	}
+	out.Flush()
 }
 
 func memoryText(s lifecycle.Status) string {

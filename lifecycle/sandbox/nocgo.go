@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package sandbox
+
+var buildRules = testRules
