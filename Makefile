@@ -6,10 +6,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # Packages whose tests search memory or take time; with the race detector they
 # could not. Those of crypt are run both ways.
+MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages that want a program without C in it, as the command is: they show what
 # every thread can no longer do.
 PURE     = ./lifecycle/sandbox
-MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages whose tests need root, to mount what they compare with.
 # Packages that take longer than make test may: see test-long.
 SLOW     = tokenfs/integration/faults tokenfs/integration/clients

@@ -65,7 +65,7 @@ var deeds = map[string]func() error{
 	"ioctl":       func() error { _, err := unix.IoctlGetInt(0, unix.TIOCINQ); return allowed(err) },
 	"fcntl":       func() error { _, err := unix.FcntlInt(0, unix.F_GETFL, 0); return err },
 	"prctl":       func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) },
-	"ptrace":      func() error { return unix.PtraceSeize(parent) },
+	"ptrace":      func() error { return allowed(unix.PtraceSeize(1 << 30)) },
 	"kill":        func() error { return unix.Kill(parent, 0) },
 	"tgkill":      func() error { return unix.Tgkill(parent, parent, 0) },
 	"unshare":     func() error { return unix.Unshare(unix.CLONE_FILES) },

@@ -27,12 +27,12 @@ func Build(t testing.TB, tags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "tokenfs")
 	args := []string{"build", "-trimpath", "-tags", strings.Join(tags, ","), "-o", out}
-	if race {
+	if Race {
 		args = append(args, "-race")
 	}
 	cmd := exec.Command("go", append(args, "tokenfs/cmd/tokenfs")...)
 	cmd.Env = os.Environ()
-	if !race {
+	if !Race {
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if msg, err := cmd.CombinedOutput(); err != nil {

@@ -2,4 +2,5 @@
 
 package mounted
 
-const race = true
+// Race says whether this is a build with the race detector.
+const Race = true
