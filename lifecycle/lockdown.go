@@ -40,7 +40,7 @@ func (w *workerProcess) lockDown() (err error) {
 	if err := sendState(w.conn, toKeeper{Locked: &said}, fds...); err != nil {
 		return fmt.Errorf("tell the keeper of the sandbox: %w", err)
 	}
-	return nil
+	return w.conn.SetDeadline(time.Time{})
 }
 
 // measure is this process's share of memory, -1 if it is not known.

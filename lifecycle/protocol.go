@@ -109,7 +109,7 @@ func parseRequest(line []byte) (request, error) {
 	if r.Skeleton != nil && r.Verb != verbSkeleton {
 		return r, faultf(BadRequest, "request: %s takes no skeleton", r.Verb)
 	}
-	if r.Paths != nil && r.Verb != verbWipe {
+	if r.Paths != nil && r.Verb != verbWipe && !testVerb(r.Verb) {
 		return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
 	}
 	if (r.Seconds != 0 || r.Command != "") && r.Verb != verbHold || r.Lease != 0 && r.Verb != verbRelease {
