@@ -43,6 +43,7 @@ type App struct {
 	Login    string   // the command that brings back what a wipe took
 	Places   []Place
 	Settings []Setting
+	Copies   []Copy
 	Since    string // the versions that this holds for
 	Quirks   []string
 	Sources  []string
@@ -86,6 +87,15 @@ type Setting struct {
 	// nothing if that does no harm.
 	File, Section, Key string
 	Default            string
+}
+
+// A Copy is a file outside of all places in which an application leaves secrets,
+// or what tells of them.
+type Copy struct {
+	Pattern string // as of filepath.Glob, expanded as a place's directory
+	Mark    string // what such a file contains
+	Why     string
+	Remedy  string // besides removing it
 }
 
 // Dirs are the directories that places are in.

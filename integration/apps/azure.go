@@ -16,7 +16,7 @@ var azure = []App{
 				{"msal_http_cache.bin", Renewable, "metadata of sign-ins"},
 				{"azureProfile.json", Renewable, "accounts, tenants and subscriptions"},
 			},
-			Keep:  []string{"cliextensions/", "bin/", "commands/", "logs/", "telemetry/", "config", "clouds.config", "telemetry.txt"},
+			Keep:  []string{"cliextensions/", "bin/", "commands/", "logs/", "telemetry/", "config", "clouds.config", "telemetry.txt", "commandIndex.json", "versionCheck.json"},
 			Locks: []string{"msal_token_cache.*.lockfile", "service_principal_entries.*.lockfile"},
 		}},
 		Settings: []Setting{
@@ -27,7 +27,8 @@ var azure = []App{
 				Why:  "telemetry is copied to /tmp on its way out",
 				File: "~/.azure/config", Section: "core", Key: "collect_telemetry", Default: "true"},
 		},
-		Since: "2.30 (the first with MSAL); run with 2.45",
+		Copies: []Copy{{"/tmp/tmp*/cache", "Context.Default.AzureCLI", "telemetry that az was killed over", "az config set core.collect_telemetry=false"}},
+		Since:  "2.30 (the first with MSAL); run with 2.45",
 		Quirks: []string{
 			"az account clear deletes a link that stands for a cache file, and the next login writes plaintext: hence the whole directory",
 			"secret stores of extensions, such as containerapp's GitHub token, have names that are not known here: those that exist are kept on disk, new ones end up on the mount",

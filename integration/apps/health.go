@@ -1,10 +1,13 @@
 package apps
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A StaleLock keeps an app waiting for somebody who is not there any more.
@@ -36,6 +39,38 @@ func (e *Engine) StaleLocks() (stale []StaleLock) {
 		}
 	}
 	return stale
+}
+
+// A LeftCopy is a file of this user in which an app left what it should not.
+type LeftCopy struct {
+	App  string
+	Path string
+	Copy
+}
+
+// LeftCopies looks for them below root.
+func (e *Engine) LeftCopies(root string) (found []LeftCopy) {
+	for _, a := range Table {
+		for _, c := range a.Copies {
+			pattern := e.Dirs.Expand(c.Pattern)
+			if pattern == c.Pattern {
+				pattern = filepath.Join(root, pattern)
+			}
+			names, _ := filepath.Glob(pattern)
+			for _, name := range names {
+				var st unix.Stat_t
+				if unix.Lstat(name, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() || st.Size > 16<<20 {
+					continue
+				}
+				text, err := os.ReadFile(name)
+				if err == nil && bytes.Contains(text, []byte(c.Mark)) {
+					found = append(found, LeftCopy{a.Name, name, c})
+				}
+				clear(text)
+			}
+		}
+	}
+	return found
 }
 
 // An Undermining is a setting that goes against an app's redirection.

@@ -64,6 +64,13 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 	if len(costs) > 0 && !yesLose {
 		return &CostError{costs}
 	}
+	for _, l := range s.Links {
+		if slices.Contains(l.Apps, a.Name) && !slices.Contains(todo, l) && !e.switched(l) {
+			if err := e.mend(s, l); err != nil {
+				return err
+			}
+		}
+	}
 	if len(todo) == 0 {
 		e.Result("%s is linked already", a.Name)
 		return e.joined(s)
@@ -110,7 +117,8 @@ func (e *Engine) plan(s *state, a App, p *Place) (*link, []Cost, error) {
 		if !slices.Contains(l.Apps, a.Name) {
 			l.Apps = append(l.Apps, a.Name)
 		}
-		return nil, nil, e.mend(l)
+		costs, err := e.planMend(p, l)
+		return nil, costs, err
 	}
 	l := &link{Dir: dir, Name: p.Name, Mode: 0o700, Apps: []string{a.Name}, Phase: linking, File: p.File}
 	if p.File != "" {
@@ -243,18 +251,6 @@ func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
 		}
 	}
 	return costs, nil
-}
-
-// mend puts back a link that an app, or somebody, has removed.
-func (e *Engine) mend(l *link) error {
-	if e.switched(l) {
-		return nil
-	}
-	if _, err := os.Lstat(l.Dir); errors.Is(err, fs.ErrNotExist) {
-		e.Say("%s had been removed: it is linked again", l.Dir)
-		return os.Symlink(e.target(l), l.Dir)
-	}
-	return fmt.Errorf("%s has been replaced since it was linked: move what you need of it to %s, remove it, then try again", l.Dir, l.kept())
 }
 
 // redirect copies, switches over, and copies again what was changed meanwhile.

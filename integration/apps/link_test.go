@@ -275,23 +275,55 @@ func TestRemovedLinkIsMended(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
 	d.write(azureHome)
 	az := d.app("azure-cli")
-	if err := d.Link(az, false); err != nil {
-		t.Fatal(err)
-	}
+	d.must(d.Link(az, false))
 	os.Remove(d.home(".azure"))
-	if err := d.Link(az, false); err != nil || d.read(d.home(".azure/config")) != "[core]" {
-		t.Errorf("not mended: %v", err)
+	if err := d.Link(az, false); err != nil || d.read(d.home(".azure/config")) != "[core]" || !d.heard("linked ~/.azure again") {
+		t.Errorf("not mended: %v, said %q", err, d.said)
 	}
+
+	// The app has made a directory of its own, with new tokens and settings.
 	os.Remove(d.home(".azure"))
-	os.Mkdir(d.home(".azure"), 0o700)
-	for _, err := range []error{d.Link(az, false), d.Unlink("azure-cli", false, false)} {
-		if err == nil || !strings.Contains(err.Error(), "replaced since") {
-			t.Errorf("with a directory in its place: %v", err)
+	for name, text := range map[string]string{"msal_token_cache.json": secret + " new", "config": "new", "logs/az.log": "new", "new.json": "new"} {
+		os.MkdirAll(filepath.Dir(d.home(".azure/"+name)), 0o700)
+		os.WriteFile(d.home(".azure/"+name), []byte(text), 0o600)
+	}
+	if err := d.Unlink("azure-cli", false, false); err == nil || !strings.Contains(err.Error(), "replaced since") {
+		t.Errorf("unlink with a directory in its place: %v", err)
+	}
+	d.must(d.Link(az, false))
+	if len(d.onDisk(secret)) > 0 {
+		t.Errorf("on disk: %q", d.onDisk(secret))
+	}
+	for name, want := range map[string]string{"msal_token_cache.json": secret + " new", "config": "new", "logs/az.log": "new", "cliextensions/x/x.py": "print()", "new.json": "new"} {
+		if got := d.read(d.home(".azure/" + name)); got != want {
+			t.Errorf("mended, %s holds %q", name, got)
 		}
 	}
 	os.Remove(d.home(".azure"))
-	if err := d.Unlink("azure-cli", true, false); err != nil || d.read(d.home(".azure/msal_token_cache.json")) != secret+" 1" {
+	if err := d.Unlink("azure-cli", true, false); err != nil || d.read(d.home(".azure/msal_token_cache.json")) != secret+" new" || d.read(d.home(".azure/new.json")) != "new" {
 		t.Errorf("unlink without the link: %v", err)
+	}
+}
+
+func TestMendingRefuses(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	az := d.app("azure-cli")
+	d.must(d.Link(az, false))
+	os.Remove(d.home(".azure"))
+	d.write(map[string]string{".azure/service_principal_entries.json": secret})
+	before := d.snapshot()
+	if err := d.Link(az, false); err == nil || !strings.Contains(err.Error(), "--yes-lose") {
+		t.Errorf("with what cannot be had again: %v", err)
+	}
+	d.same("after a refusal", d.snapshot(), before)
+	d.must(d.Link(az, true))
+	if len(d.onDisk(secret)) > 0 {
+		t.Errorf("on disk: %q", d.onDisk(secret))
+	}
+	os.Remove(d.home(".azure"))
+	d.write(map[string]string{".azure": "a file"})
+	if err := d.Link(az, true); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("with a file: %v", err)
 	}
 }
 

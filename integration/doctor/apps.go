@@ -2,10 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 )
 
 // What apps do with their tokens, linked or not.
@@ -73,27 +69,13 @@ func locks(m *Machine, found *findings) {
 	}
 }
 
-// telemetry looks for what the Azure CLI moves out of its directory to send it,
-// and leaves behind when it is killed at that.
-func telemetry(m *Machine, found *findings) {
-	for _, dir := range []string{"/tmp", "/var/tmp"} {
-		left, _ := filepath.Glob(m.path(dir + "/tmp*/cache"))
-		for _, name := range left {
-			st, err := os.Lstat(name)
-			if err != nil || !st.Mode().IsRegular() || int(st.Sys().(*syscall.Stat_t).Uid) != m.UID {
-				continue
-			}
-			text := make([]byte, 4096)
-			f, err := os.Open(name)
-			if err != nil {
-				continue
-			}
-			n, _ := f.Read(text)
-			f.Close()
-			if strings.Contains(string(text[:n]), "azurecli") || strings.Contains(string(text[:n]), "Context.Default.AzureCLI") {
-				found.add(Weak, "rm "+strings.TrimPrefix(name, strings.TrimSuffix(m.Root, "/"))+", and az config set core.collect_telemetry=false",
-					"the Azure CLI left its telemetry on disk: %s", strings.TrimPrefix(name, strings.TrimSuffix(m.Root, "/")))
-			}
+// copies are what apps leave elsewhere: in logs, or on the way out.
+func copies(m *Machine, found *findings) {
+	left := m.Apps.LeftCopies(m.Root)
+	for i, c := range left {
+		if i > 0 && left[i-1].Copy == c.Copy {
+			continue // one of a kind will do
 		}
+		found.add(Exposed, "remove such files, and "+c.Remedy, "%s has left copies on disk, such as %s: %s", c.App, m.Apps.Dirs.Contract(c.Path), c.Why)
 	}
 }

@@ -75,7 +75,7 @@ var checks = []struct {
 	{"links", links},
 	{"settings", settings},
 	{"locks", locks},
-	{"telemetry", telemetry},
+	{"copies", copies},
 	{"swap", swap},
 	{"zram", zram},
 	{"hibernation", hibernation},

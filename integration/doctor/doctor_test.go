@@ -232,9 +232,11 @@ var illnesses = []struct {
 		long := time.Now().Add(-time.Hour)
 		os.Chtimes(p.at("/home/u/.kube/config.lock"), long, long)
 	}},
-	{"telemetry left", "telemetry", Weak, "/tmp/tmpab12/cache", func(p *patient) {
-		p.plant(map[string]string{"/tmp/tmpab12/cache": `2026-01-01T00:00:00,{"Context.Default.AzureCLI.Source":"az"}`})
-		p.own("/tmp/tmpab12/cache")
+	{"telemetry left", "copies", Exposed, "/tmp/tmpab12/cache", func(p *patient) {
+		p.plant(map[string]string{"/tmp/tmpab12/cache": `2026-01-01T00:00:00,{"Context.Default.AzureCLI.Source":"az"}`, "/tmp/tmpcd34/cache": "something else"})
+	}},
+	{"a token in a log", "copies", Exposed, "npm has left copies on disk, such as ~/.npm/_logs/1.log", func(p *patient) {
+		p.plant(map[string]string{"/home/u/.npm/_logs/1.log": "0 verbose argv config set //r/:_authToken=x"})
 	}},
 	{"swap partition", "swap", Weak, "/dev/sda2 is swap and not encrypted", func(p *patient) {
 		p.plant(map[string]string{"/proc/swaps": "Filename\n/dev/sda2 partition 1 0 -2\n", "/sys/power/state": "mem"})
