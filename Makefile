@@ -8,8 +8,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # could not. Those of crypt are run both ways.
 MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
 # Packages that want a program without C in it, as the command is: they show what
-# every thread can no longer do.
-PURE     = ./lifecycle/sandbox
+# every thread can no longer do, and what is in swap and core dumps.
+PURE     = ./lifecycle/sandbox ./integration/attack
 # Packages whose tests need root, to mount what they compare with.
 # Packages that take longer than make test may: see test-long.
 SLOW     = tokenfs/integration/faults tokenfs/integration/clients
@@ -48,7 +48,7 @@ test: packages check ## unit, conformance and integration tests
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 5m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
