@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -24,32 +25,50 @@ func (e *ErrDaemon) Error() string { return fmt.Sprintf("the daemon ended with s
 // that, because it found nothing to do. Until it is ready the daemon has the
 // caller's standard error, so that what it has to say, be it a panic, is seen.
 func Start(argv ...string) (started bool, err error) {
+	s, err := begin(self(argv))
+	if err != nil {
+		return false, err
+	}
+	return s.await()
+}
+
+// starting is a daemon that is not ready yet.
+type starting struct {
+	cmd  *exec.Cmd
+	read *os.File
+}
+
+func begin(cmd *exec.Cmd) (*starting, error) {
 	if Background() {
-		return false, errors.New("internal error: started as a daemon, main does not come to Run")
+		return nil, errors.New("internal error: started as a daemon, main does not come to Run")
 	}
 	// A daemon must not keep open what its caller's shell left open.
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
-		return false, fmt.Errorf("close inherited files: %w", err)
+		return nil, fmt.Errorf("close inherited files: %w", err)
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return false, fmt.Errorf("start the daemon: %w", err)
+		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
-	defer read.Close()
-	cmd := self(argv)
+	defer write.Close()
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{write}
 	cmd.Env = append(cmd.Env, readyVar+"=3")
 	if err := cmd.Start(); err != nil {
-		write.Close()
-		return false, fmt.Errorf("start the daemon: %w", err)
+		read.Close()
+		return nil, fmt.Errorf("start the daemon: %w", err)
 	}
-	write.Close()
-	if ready, err := io.ReadAll(read); err == nil && len(ready) > 0 {
+	return &starting{cmd, read}, nil
+}
+
+// await returns when the daemon is ready, or has ended.
+func (s *starting) await() (started bool, err error) {
+	defer s.read.Close()
+	if ready, err := io.ReadAll(s.read); err == nil && len(ready) > 0 {
 		return true, nil
 	}
-	if err := cmd.Wait(); err != nil {
-		return false, &ErrDaemon{max(cmd.ProcessState.ExitCode(), 1)}
+	if err := s.cmd.Wait(); err != nil {
+		return false, &ErrDaemon{max(s.cmd.ProcessState.ExitCode(), 1)}
 	}
 	return false, nil
 }

@@ -44,10 +44,10 @@ func dial(mountpoint string) (*client, error) {
 		uid, _ := entry.owner()
 		return nil, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d, and this is uid %d: run tokenfs as that user", mountpoint, uid, os.Geteuid())
 	}
-	if err := checkParent(mountpoint); err != nil {
+	path := entry.socket(mountpoint)
+	if err := errors.Join(checkParent(mountpoint), checkParent(path)); err != nil {
 		return nil, err
 	}
-	path := socketPath(mountpoint)
 	parent, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -195,6 +195,9 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 	before, _, err := mountedAt(mountpoint)
 	if err != nil {
 		return how, err
+	}
+	if before.private() {
+		return how, faultf(Mountpoint, "unmount %s: %w", mountpoint, errOfRun)
 	}
 	c, err := dial(mountpoint)
 	if err == nil {

@@ -33,7 +33,9 @@ type control struct {
 
 // socketPath is where the control socket of a mountpoint is: beside it, so
 // that it is there before and after the mount.
-func socketPath(mountpoint string) string { return mountpoint + ".sock" }
+func socketPath(mountpoint string) string { return mountpoint + socketSuffix }
+
+const socketSuffix = ".sock"
 
 // at names a file in a directory by descriptor. It keeps socket addresses
 // below their 108 bytes, and means the same file if the path is moved.

@@ -70,6 +70,7 @@ type daemon struct {
 	session *session
 
 	program  program
+	run      runKeeper
 	upgrades int
 
 	served chan error // the filesystem is over
@@ -161,12 +162,20 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	path, err := Canonical(d.opts.Mountpoint)
-	if err != nil {
+	if d.run, err = keeperOfRun(); err != nil {
 		return err
 	}
-	d.opts.Mountpoint, d.opts.MountOptions = path, options.names
-
+	d.opts.MountOptions = options.names
+	if err := checkSkeleton(d.opts.Skeleton); err != nil {
+		return err
+	}
+	mountIt, base := d.run.takeMount, d.run.Socket
+	if !d.run.private() {
+		if base, err = Canonical(d.opts.Mountpoint); err != nil {
+			return err
+		}
+		d.opts.Mountpoint = base
+	}
 	if err := d.startSession(ctx); err != nil {
 		return err
 	}
@@ -175,31 +184,20 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			d.session.disconnect()
 		}
 	}()
-
-	if err := checkSkeleton(d.opts.Skeleton); err != nil {
-		return err
-	}
-	if err := checkPlace(path); err != nil {
-		return err
-	}
-	lock, err := lockMountpoint(path)
-	if err != nil {
-		return err
-	}
-	defer lock.unlock()
-	if err := d.makeRoom(); err != nil {
-		return err
-	}
-	dir, err := openDirectory(path)
-	if err != nil {
-		return err
-	}
-	defer func() {
+	if !d.run.private() {
+		dir, lock, err := d.claim(base)
 		if err != nil {
-			dir.Close()
+			return err
 		}
-	}()
-	if d.control, err = listen(path); err != nil {
+		defer lock.unlock()
+		mountIt = func() (*mount, error) { return newMount(dir, base, options) }
+		defer func() {
+			if d.mount == nil {
+				dir.Close()
+			}
+		}()
+	}
+	if d.control, err = listen(base); err != nil {
 		return err
 	}
 	defer func() {
@@ -216,7 +214,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			d.memory.Destroy()
 		}
 	}()
-	if d.mount, err = newMount(dir, path, options); err != nil {
+	if d.mount, err = mountIt(); err != nil {
 		return err
 	}
 	d.since = time.Now()
@@ -240,10 +238,27 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			}
 		default:
 		}
-		return errors.Join(fmt.Errorf("serve %s: %w", path, err), d.mount.unmount(), unix.Close(d.mount.fd))
+		return errors.Join(fmt.Errorf("serve %s: %w", d.mount.path, err), d.mount.unmount(), unix.Close(d.mount.fd))
 	}
 	d.warn()
 	return nil
+}
+
+// claim prepares the directory to mount on, and keeps others off it.
+func (d *daemon) claim(path string) (dir *os.File, lock *mountLock, err error) {
+	if err := checkPlace(path); err != nil {
+		return nil, nil, err
+	}
+	if lock, err = lockMountpoint(path); err != nil {
+		return nil, nil, err
+	}
+	if err = d.makeRoom(); err == nil {
+		dir, err = openDirectory(path)
+	}
+	if err != nil {
+		lock.unlock()
+	}
+	return dir, lock, err
 }
 
 // serve starts the worker, and answers on the control socket.
@@ -320,6 +335,7 @@ func (d *daemon) stop() error {
 	}
 	d.session.stop()
 	d.err = errors.Join(serving, err, d.control.close())
+	removeRuntime(d.run.Remove)
 	close(d.ended)
 	d.control.drain(time.Second)
 	// The memory stays mapped for whoever still looks at it; without its keys

@@ -30,6 +30,11 @@
 //
 // The worker dies with the keeper, and then nobody has the keys.
 //
+// For a command (run.go) there is a third process: the launcher, which makes
+// the namespaces, mounts in them, hands the mount to a keeper outside, and then
+// becomes the command (launcher.go, private.go). The keeper of such a mount ends
+// with tokenfs run, which waits for the command.
+//
 // # Sessions
 //
 // What is mounted at the default place ends with its user's logins: session.go

@@ -78,14 +78,29 @@ func sendState(conn *net.UnixConn, v any, fds ...int) error {
 	return err
 }
 
+// noDeadline is for messages that come when they come.
+var noDeadline time.Time
+
 // receiveState fills v and returns want descriptors.
 func receiveState(conn *net.UnixConn, v any, want int) ([]int, error) {
 	return receiveWithin(conn, handoverTimeout, v, want)
 }
 
 func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, want int) ([]int, error) {
-	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*(want+1)))
 	conn.SetReadDeadline(time.Now().Add(limit))
+	return receiveFDs(conn, v, want, want)
+}
+
+// awaitState is receiveState without descriptors and without a deadline.
+func awaitState(conn *net.UnixConn, v any) error {
+	conn.SetReadDeadline(noDeadline)
+	_, err := receiveFDs(conn, v, 0, 0)
+	return err
+}
+
+// receiveFDs takes from least to most descriptors.
+func receiveFDs(conn *net.UnixConn, v any, least, most int) ([]int, error) {
+	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*(most+1)))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return nil, err
@@ -96,8 +111,8 @@ func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, want int) ([]
 		list, rightsErr := unix.ParseUnixRights(&m)
 		fds, err = append(fds, list...), errors.Join(err, rightsErr)
 	}
-	if err == nil && (len(fds) != want || flags&unix.MSG_CTRUNC != 0) {
-		err = fmt.Errorf("%d descriptors came, not %d", len(fds), want)
+	if err == nil && (len(fds) < least || len(fds) > most || flags&unix.MSG_CTRUNC != 0) {
+		err = fmt.Errorf("%d descriptors came, not %d", len(fds), most)
 	}
 	if err == nil {
 		err = json.Unmarshal(buf[:n], v)

@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +18,8 @@ type mount struct {
 	path    string
 	fd      int // /dev/fuse, for whoever serves it
 	entry   mountEntry
-	beneath *os.File // the directory that the mount hides
+	beneath *os.File // the directory that the mount hides; nil if that is a mount, too
+	table   *os.File // of the namespace it is in; nil if that is this process's
 }
 
 // newMount mounts on the directory that was checked as dir.
@@ -34,8 +37,8 @@ func newMount(dir *os.File, path string, o mountOptions) (m *mount, err error) {
 		return nil, faultf(Mountpoint, "open the mountpoint for mounting: %w", err)
 	}
 	mountHere := mountAsUser
-	if os.Geteuid() == 0 {
-		mountHere = mountAsRoot
+	if mountsItself() {
+		mountHere = mountDirectly
 	}
 	fd, err := mountHere(dir, o)
 	if closing := dir.Chmod(0o500); err == nil && closing != nil {
@@ -85,8 +88,13 @@ func isIn(table []mountEntry, e mountEntry) bool {
 	return slices.ContainsFunc(table, e.same)
 }
 
-// mountAsRoot needs no helper.
-func mountAsRoot(dir *os.File, o mountOptions) (int, error) {
+// mountDirectly needs no helper. The magic link leads to the directory that was
+// checked, whatever its path means by now.
+func mountDirectly(dir *os.File, o mountOptions) (int, error) {
+	return mountByPath(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), o)
+}
+
+func mountByPath(path string, o mountOptions) (int, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, deviceFault(err)
@@ -95,9 +103,8 @@ func mountAsRoot(dir *os.File, o mountOptions) (int, error) {
 	if o.all {
 		data += ",allow_other"
 	}
-	// The magic link leads to the directory that was checked, whatever its
-	// path means by now.
-	err = unix.Mount("tokenfs", fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), fsType, o.flags, data)
+	source := cmp.Or(o.source, "tokenfs")
+	err = unix.Mount(source, path, fsType, o.flags, data)
 	if err == nil {
 		return fd, nil
 	}
@@ -108,7 +115,7 @@ func mountAsRoot(dir *os.File, o mountOptions) (int, error) {
 	case errors.Is(err, unix.ENODEV):
 		err = faultf(Unsupported, "mount: %w: this kernel has no FUSE: modprobe fuse", err)
 	default:
-		err = fmt.Errorf("mount on %s: %w", dir.Name(), err)
+		err = fmt.Errorf("mount: %w", err)
 	}
 	return -1, err
 }
@@ -136,11 +143,33 @@ func deviceFault(err error) error {
 
 // plaintextBeneath lists what somebody left in the directory before the mount
 // covered it. It is not protected by anything.
-func (m *mount) plaintextBeneath() ([]string, error) { return entries(m.beneath, 16) }
+func (m *mount) plaintextBeneath() ([]string, error) {
+	if m.beneath == nil {
+		return nil, nil
+	}
+	return entries(m.beneath, 16)
+}
+
+// mountTable is the one that the mount is in.
+func (m *mount) mountTable() ([]mountEntry, error) {
+	if m.table == nil {
+		return mountTable()
+	}
+	return parseMountinfo(io.NewSectionReader(m.table, 0, 1<<62))
+}
+
+// close lets go of it without unmounting.
+func (m *mount) close() {
+	unix.Close(m.fd)
+	m.table.Close()
+	if m.beneath != nil {
+		m.beneath.Close()
+	}
+}
 
 // state says whether the mount is still there, and whether it is on top.
 func (m *mount) state() (mounted, onTop bool, err error) {
-	table, err := mountTable()
+	table, err := m.mountTable()
 	if err != nil {
 		return false, false, err
 	}
@@ -151,6 +180,9 @@ func (m *mount) state() (mounted, onTop bool, err error) {
 // unmount takes the mount away from its path, whether or not it is in use.
 // Whoever still has a file of it open keeps a handle that answers EIO.
 func (m *mount) unmount() error {
+	if m.table != nil {
+		return m.table.Close() // it goes with its namespace, which this kept
+	}
 	mounted, onTop, err := m.state()
 	if err != nil {
 		return err
@@ -166,7 +198,7 @@ func (m *mount) unmount() error {
 
 // detach unmounts what is mounted at path, lazily.
 func detach(path string) error {
-	if os.Geteuid() == 0 {
+	if mountsItself() {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)

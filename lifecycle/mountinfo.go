@@ -25,6 +25,7 @@ type mountEntry struct {
 	Root       string // which part of the filesystem is mounted here
 	Point      string
 	Type       string
+	Source     string
 	Super      string // options of the filesystem, as opposed to this mount
 }
 
@@ -51,8 +52,10 @@ func (e mountEntry) same(as mountEntry) bool {
 	return e.ID == as.ID && e.Dev == as.Dev && e.Point == as.Point
 }
 
+const mountTablePath = "/proc/self/mountinfo"
+
 func mountTable() ([]mountEntry, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	f, err := os.Open(mountTablePath)
 	if err != nil {
 		return nil, fmt.Errorf("mount table: %w: mount /proc", err)
 	}
@@ -68,7 +71,7 @@ func parseMountinfo(r io.Reader) ([]mountEntry, error) {
 		// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 		left, right, ok := strings.Cut(lines.Text(), " - ")
 		l, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(l) < 6 || len(r) < 1 {
+		if !ok || len(l) < 6 || len(r) < 3 {
 			return nil, fmt.Errorf("mount table: line %q has too few fields", lines.Text())
 		}
 		id, err1 := strconv.Atoi(l[0])
@@ -76,7 +79,7 @@ func parseMountinfo(r io.Reader) ([]mountEntry, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("mount table: line %q: %w", lines.Text(), err)
 		}
-		e := mountEntry{ID: id, Parent: parent, Dev: l[2], Root: unescape(l[3]), Point: unescape(l[4]), Type: r[0]}
+		e := mountEntry{ID: id, Parent: parent, Dev: l[2], Root: unescape(l[3]), Point: unescape(l[4]), Type: r[0], Source: unescape(r[1])}
 		e.Super = r[len(r)-1]
 		table = append(table, e)
 	}

@@ -15,6 +15,8 @@ type mountOptions struct {
 	flags uintptr  // for mount(2)
 	names []string // for fusermount3, and as shown in status
 	all   bool     // allow_other
+
+	source string // what the mount table shows as mounted; "" for our name
 }
 
 // ordinary are the options a user may pass with -o, with the flag each sets or

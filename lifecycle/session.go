@@ -124,6 +124,9 @@ func (d *daemon) startSession(ctx context.Context) error {
 		d.session.state.Follows = true
 		return d.session.awaitLogin(ctx, d.opts.RootLogins)
 	}
+	if d.run.Command {
+		return nil // which lasts as long as it lasts
+	}
 	// What somebody mounts elsewhere may be for anything.
 	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn()
 	return nil

@@ -43,6 +43,7 @@ type MountStatus struct {
 	Version    string    `json:"version"`
 	Options    []string  `json:"options"` // given with -o
 	Upgrades   int       `json:"upgrades"`
+	Private    bool      `json:"private"` // in the namespace of one process tree
 }
 
 // WorkerStatus is about the process that serves.
@@ -76,7 +77,7 @@ func (d *daemon) status() Status {
 	}
 	return Status{
 		FormatVersion: StatusVersion,
-		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades},
+		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades, d.run.private()},
 		Content:       w.Content,
 		Worker:        WorkerStatus{pid, restarts},
 		Processes:     d.processes(),
@@ -187,6 +188,9 @@ func (d *daemon) nothingBeneath() Protection {
 
 func (d *daemon) closedBeneath() Protection {
 	const name = "closed_beneath"
+	if d.mount.beneath == nil {
+		return Protection{name, true, "another tokenfs of this user is beneath"}
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(d.mount.beneath.Fd()), &st); err != nil {
 		return Protection{name, false, fmt.Sprintf("not known: %v", err)}

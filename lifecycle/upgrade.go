@@ -140,6 +140,9 @@ func readable(f *os.File) error {
 // upgrade prepares everything that can fail; then the answer goes out, and go
 // on means the new program.
 func (d *daemon) upgrade() (goOn func(), err error) {
+	if d.run.Command {
+		return nil, faultf(Mountpoint, "upgrade: %w", errOfRun)
+	}
 	f, err := d.program.open()
 	if err != nil {
 		return nil, err

@@ -6,14 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// siginfo is what waitid(2) fills of siginfo_t, 128 bytes: its third int says
-// what became of the process.
+// siginfo is what waitid(2) fills of siginfo_t, 128 bytes on 64-bit machines:
+// code says what became of the process, and status with which status or signal.
 type siginfo struct {
-	signo, errno, code int32
-	_                  [116]byte
+	signo, errno, code, _ int32
+	pid, uid, status      int32
+	_                     [100]byte
 }
 
-const cldStopped = 5 // CLD_STOPPED, <asm-generic/siginfo.h>
+// Codes, see <asm-generic/siginfo.h>.
+const (
+	cldExited  = 1
+	cldStopped = 5
+)
 
 func waitid(pid int, info *siginfo, options int) error {
 	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(pid), uintptr(unsafe.Pointer(info)), uintptr(options), 0, 0)

@@ -11,7 +11,7 @@ import (
 type exitCode int
 
 // What the numbers mean is a promise to scripts: one meaning each, never
-// changed. 125 and above stay free for commands that run others.
+// changed. 125 and above are run's: it has the status of its command otherwise.
 const (
 	exitOK exitCode = iota
 	exitFailure
@@ -21,6 +21,10 @@ const (
 	exitMountpoint
 	exitUnsupported
 	exitNoPath
+
+	exitRun           exitCode = 125
+	exitCannotExecute exitCode = 126
+	exitNoCommand     exitCode = 127
 )
 
 var exitCodes = []struct {
@@ -36,12 +40,18 @@ var exitCodes = []struct {
 	{exitMountpoint, lifecycle.Mountpoint, "the mountpoint cannot be used: not a directory, not empty, not yours"},
 	{exitUnsupported, lifecycle.Unsupported, "this machine lacks something that is needed"},
 	{exitNoPath, lifecycle.NoPath, "a path to wipe is not in the filesystem"},
+	{exitRun, runOnly, "run: the command was not started, or its filesystem ended before it"},
+	{exitCannotExecute, runOnly, "run: the command cannot be executed"},
+	{exitNoCommand, runOnly, "run: there is no such command"},
 }
+
+// runOnly is no kind of failure: what run returns, nothing else does.
+const runOnly lifecycle.Kind = "run"
 
 func exitCodeTable() string {
 	var b strings.Builder
 	for _, e := range exitCodes {
-		fmt.Fprintf(&b, "  %d  %s\n", e.code, e.meaning)
+		fmt.Fprintf(&b, "%5d  %s\n", e.code, e.meaning)
 	}
 	return b.String()
 }

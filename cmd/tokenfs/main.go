@@ -15,6 +15,7 @@ import (
 // verbs are the command's own; each is in the file of its name.
 var verbs = map[string]func(args []string) error{
 	"mount":   mount,
+	"run":     runCommand,
 	"unmount": unmount,
 	"upgrade": upgrade,
 	"status":  status,
@@ -34,6 +35,9 @@ func main() {
 	lifecycle.NameProcess("tokenfs")
 	if lifecycle.Upgraded() {
 		os.Exit(int(report(resume())))
+	}
+	if lifecycle.Launching() {
+		os.Exit(int(launch(os.Args[1:])))
 	}
 	os.Exit(int(run(os.Args[1:])))
 }

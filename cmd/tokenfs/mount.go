@@ -18,10 +18,9 @@ func mount(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
-	for _, key := range []string{"size", "inodes", "secretmem", "on-logout", "grace"} {
-		flags.String(key, "", "")
-	}
-	options := flags.StringArrayP("options", "o", nil, "")
+	mountFlags(flags)
+	flags.String("on-logout", "", "")
+	flags.String("grace", "", "")
 	linked := flags.String("apps", listOfApps(), "")
 	if err := parseFlags(flags, args, 1); err != nil {
 		return err
@@ -39,21 +38,14 @@ func mount(args []string) (err error) {
 	if s, err = loadSettings(); err != nil {
 		return err
 	}
-	flags.Visit(func(f *pflag.Flag) {
-		if keys[f.Name] == nil || f.Name == "mountpoint" || err != nil {
-			return
-		}
-		value := f.Value.String()
-		if f.Name == "options" {
-			value = strings.Join(*options, ",")
-		}
-		err = s.set("--"+f.Name, f.Name, value)
-	})
-	if err != nil {
+	if err := s.setFlags(flags); err != nil {
 		return err
 	}
-	if s.mountpoint, err = where(flags, *named, s); err != nil {
-		return err
+	// What a daemon in the background is told may mean nothing in its namespace.
+	if s.mountpoint = *named; !lifecycle.Background() {
+		if s.mountpoint, err = where(flags, *named, s); err != nil {
+			return err
+		}
 	}
 	if s.login = *login; s.login {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
@@ -89,6 +81,29 @@ func noteFailure(s settings, err error) {
 	if err := lifecycle.NoteFailure(path, err.Error()); err != nil {
 		complainf("%v", err)
 	}
+}
+
+// mountFlags are for the settings of a filesystem to be mounted.
+func mountFlags(flags *pflag.FlagSet) {
+	for _, key := range []string{"size", "inodes", "secretmem"} {
+		flags.String(key, "", "")
+	}
+	flags.StringArrayP("options", "o", nil, "")
+}
+
+// setFlags takes over the settings that are given as flags.
+func (s *settings) setFlags(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if keys[f.Name] == nil || f.Name == "mountpoint" || err != nil {
+			return
+		}
+		value := f.Value.String()
+		if options, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(options.GetSlice(), ",")
+		}
+		err = s.set("--"+f.Name, f.Name, value)
+	})
+	return err
 }
 
 // daemonArgs says on the daemon's command line all that was settled here, so

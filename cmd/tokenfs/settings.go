@@ -29,6 +29,7 @@ type settings struct {
 	atLogout   lifecycle.AtLogout
 	rootLogins bool
 	login      bool // only on the command line
+	private    lifecycle.Private
 }
 
 // Limits of settings. The smallest size leaves room for the rewrite of a cache
@@ -60,6 +61,7 @@ var keys = map[string]func(s *settings, value string) error{
 		s.rootLogins, err = parseChoice(value, "off", "on")
 		return err
 	},
+	"private": func(s *settings, value string) (err error) { s.private, err = parsePrivate(value); return err },
 	"options": func(s *settings, value string) error {
 		s.options = []string{value}
 		return lifecycle.CheckMountOptions(s.options)
@@ -226,6 +228,18 @@ func parseGrace(text string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a time from 0s to 720h: give 30s, 5m or 1h30m", text)
 	}
 	return d, nil
+}
+
+func parsePrivate(text string) (lifecycle.Private, error) {
+	mode, ok := map[string]lifecycle.Private{
+		"auto":    lifecycle.PrivateAuto,
+		"require": lifecycle.PrivateRequire,
+		"off":     lifecycle.PrivateOff,
+	}[text]
+	if !ok {
+		return 0, fmt.Errorf("%q is not auto, require or off", text)
+	}
+	return mode, nil
 }
 
 // parseFlags parses a verb's command line, on which at most n arguments

@@ -49,11 +49,11 @@ func TestSettingsFile(t *testing.T) {
 	err := s.parse(strings.NewReader("# comment\n\nsize = 16M\n  inodes=100\nsecretmem = off # no\n"), "f")
 	wantUsage(t, err, "f:5: secretmem", `"off # no"`, "auto, on or off")
 	s = settings{}
-	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\n"), "f"); err != nil {
+	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\nprivate=require\n"), "f"); err != nil {
 		t.Fatal(err)
 	}
 	want := settings{mountpoint: "/a b/c", size: 16 << 20, inodes: 100, secretmem: crypt.SecretmemOff, options: []string{"noexec,ro"},
-		atLogout: lifecycle.AtLogout{Keep: true, Grace: 90 * time.Second}, rootLogins: true}
+		atLogout: lifecycle.AtLogout{Keep: true, Grace: 90 * time.Second}, rootLogins: true, private: lifecycle.PrivateRequire}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("parsed %+v, want %+v", s, want)
 	}
@@ -61,7 +61,7 @@ func TestSettingsFile(t *testing.T) {
 		text  string
 		words []string
 	}{
-		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "grace, inodes, mountpoint, on-logout, options, root-logins, secretmem, size"}},
+		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "grace, inodes, mountpoint, on-logout, options, private, root-logins, secretmem, size"}},
 		"no value":            {"\nsize\n", []string{"f:2", "key = value"}},
 		"twice":               {"size = 1M\n#\nsize = 2M", []string{"f:3", "set in line 1"}},
 		"bad size":            {"size = 1 M", []string{"f:1", `"1 M" is not a size`}},

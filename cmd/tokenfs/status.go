@@ -40,7 +40,11 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	line := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 
 	c := s.Content
-	line("mounted\t%s", s.Mount.Mountpoint)
+	whose := ""
+	if s.Mount.Private {
+		whose = ", for one process tree (tokenfs run)"
+	}
+	line("mounted\t%s%s", s.Mount.Mountpoint, whose)
 	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))

@@ -3,6 +3,7 @@ package main
 const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
                      [--secretmem auto|on|off] [-o OPTION,...]
                      [--on-logout wipe|keep] [--grace TIME]
+       tokenfs run [--private auto|require|off] [--] COMMAND [ARG ...]
        tokenfs unmount
        tokenfs status [--json]
        tokenfs wipe [PATH ...]
@@ -21,6 +22,7 @@ tokenfs keeps files, such as the token caches of sign-in libraries, encrypted
 in memory. Nothing of them reaches a disk, and wiping them destroys the key.
 
   mount     mount the filesystem and leave a daemon serving it
+  run       run a command with a filesystem of its own, which ends with it
   unmount   destroy the keys, then unmount, also while files are in use
   status    show what is held, and what protects it on this machine
   wipe      destroy everything, or the files and trees named
@@ -81,6 +83,30 @@ fusermount3 -u, and on SIGTERM, SIGINT and SIGHUP.
 example:
     $ tokenfs mount --size 16M -o noexec
     mounted on /run/user/1000/tokenfs
+`
+
+const runUsage = `usage: tokenfs run [--private auto|require|off] [--mountpoint DIR] [--size SIZE]
+                   [--inodes N] [--secretmem auto|on|off] [-o OPTION,...]
+                   [--] COMMAND [ARG ...]
+
+Runs COMMAND with a filesystem that is mounted where tokenfs mount would, but in a
+mount namespace of the command's own: other programs do not find it there, and
+one that is mounted there outside is hidden. Where there is no runtime directory,
+one is made, and XDG_RUNTIME_DIR tells the command. When COMMAND ends, everything
+is wiped and gone; processes that it left behind get errors.
+
+  --private MODE     auto: where namespaces are refused, mount for all to see, and
+                     say so (default); require: fail then; off: no namespace, so
+                     that setuid programs such as sudo work in COMMAND
+  --mountpoint DIR   mount there; TOKENFS_MOUNTPOINT tells the command
+  The other options are those of tokenfs mount.
+
+The exit status is that of COMMAND, or 128+N if signal N killed it; 125 if tokenfs
+failed, 126 if COMMAND cannot be executed, 127 if there is none. Signals sent to
+tokenfs run are passed on to COMMAND.
+
+example:
+    $ tokenfs run -- sh -c 'az login --identity && terraform apply'
 `
 
 const unmountUsage = `usage: tokenfs unmount [--dead] [--mountpoint DIR]
@@ -269,6 +295,7 @@ has a setting decides.
   --grace        TOKENFS_GRACE         grace         as 30s, 5m or 1h30m; up to 720h
   -              TOKENFS_ROOT_LOGINS   root-logins   on or off (default): whether root's
                                                      own logins get a mount, too
+  --private      TOKENFS_PRIVATE       private       auto, require or off (for run)
 
 example of a file:
     # what this machine can spare
@@ -280,6 +307,7 @@ example of a file:
 var topics = map[string]string{
 	"":           usage,
 	"mount":      mountUsage,
+	"run":        runUsage,
 	"unmount":    unmountUsage,
 	"status":     statusUsage,
 	"wipe":       wipeUsage,

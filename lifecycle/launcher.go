@@ -1,0 +1,261 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The launcher is the process that a command of tokenfs run begins as. In
+// namespaces of its own it mounts, hands the mount to its keeper, which stays
+// outside, and then executes the command in its own place, so that the command
+// is a child of tokenfs run as it would be of a shell.
+
+// launcherVar holds the name of the handover of the tokenfs run it is part of.
+const launcherVar = "_TOKENFS_LAUNCHER"
+
+// launchOrder is what a launcher is told first.
+type launchOrder struct {
+	Env     []string      `json:"env"`  // set for the command
+	Keep    [2]uint32     `json:"keep"` // capabilities the command may have
+	Private *privateMount `json:"private,omitempty"`
+}
+
+// privateMount is a mount in a namespace, as tokenfs run wants it.
+type privateMount struct {
+	Point   string   `json:"point"`
+	Options []string `json:"options"`
+	Socket  string   `json:"socket"` // control socket, which clients find as the mount's source
+	Runtime string   `json:"runtime,omitempty"`
+	Show    string   `json:"show,omitempty"` // where the runtime directory is to be seen, too
+}
+
+// launchAnswer is what it says when it has mounted, or could not.
+type launchAnswer struct {
+	Error    string `json:"error,omitempty"`
+	Kind     Kind   `json:"kind,omitempty"`
+	Refused  bool   `json:"refused,omitempty"` // namespaces are, by this machine
+	Handover string `json:"handover,omitempty"`
+}
+
+// launchGo is the last word: the filesystem is being served. Before it, the
+// same message says who will serve.
+type launchGo struct {
+	Keeper int `json:"keeper"`
+}
+
+// privateState is what a keeper gets from a launcher, with descriptors:
+// /dev/fuse, the mount table of the namespace, and the directory beneath the
+// mount unless that is a mount itself.
+type privateState struct {
+	Path  string     `json:"path"`
+	Entry mountEntry `json:"entry"`
+}
+
+// ErrNoCommand is a command that cannot be executed; Err says why.
+type ErrNoCommand struct {
+	Name string
+	Err  error
+}
+
+func (e *ErrNoCommand) Error() string { return fmt.Sprintf("%s: %v", e.Name, e.Err) }
+func (e *ErrNoCommand) Unwrap() error { return e.Err }
+
+// NotFound says whether there is no such command, as opposed to one that
+// cannot be executed.
+func (e *ErrNoCommand) NotFound() bool {
+	return errors.Is(e.Err, fs.ErrNotExist) || errors.Is(e.Err, exec.ErrNotFound)
+}
+
+// Launching says whether this process is a launcher: then its main goes to
+// Launch at once.
+func Launching() bool { return os.Getenv(launcherVar) != "" }
+
+// ErrLaunch means that a launcher has told tokenfs run why it failed.
+var ErrLaunch = errors.New("not launched")
+
+// Launch becomes the command; it returns only if that fails.
+func Launch(argv []string) error {
+	// Capabilities are the thread's that executes.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the process unreadable: prctl PR_SET_DUMPABLE: %w", err)
+	}
+	name := os.Getenv(launcherVar)
+	os.Unsetenv(launcherVar)
+	conn, err := connectTo(name, os.Getppid())
+	if err != nil {
+		return err
+	}
+	var order launchOrder
+	if _, err := receiveState(conn, &order, 0); err != nil {
+		return fmt.Errorf("launch: %w", err)
+	}
+	conn.SetDeadline(noDeadline)
+	if err := order.prepare(conn); err != nil {
+		return err
+	}
+	conn.Close()
+	for _, v := range order.Env {
+		name, value, _ := strings.Cut(v, "=")
+		os.Setenv(name, value)
+	}
+	path, err := lookCommand(argv[0])
+	if err != nil {
+		return &ErrNoCommand{argv[0], err}
+	}
+	if err := dropCapabilities(order.Keep); err != nil {
+		return err
+	}
+	return &ErrNoCommand{argv[0], unix.Exec(path, argv, os.Environ())}
+}
+
+// lookCommand is as execvp(3), which also finds what is in the working
+// directory if PATH says so.
+func lookCommand(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if errors.Is(err, exec.ErrDot) {
+		err = nil
+	}
+	var why *exec.Error
+	if errors.As(err, &why) {
+		err = why.Err
+	}
+	return path, err
+}
+
+// prepare mounts if that is ordered, and returns when there is a filesystem.
+func (o *launchOrder) prepare(conn *net.UnixConn) error {
+	var answer launchAnswer
+	var waits *handover
+	m, err := o.mount()
+	if err == nil {
+		waits, err = newHandover()
+	}
+	if err == nil {
+		answer.Handover = waits.name()
+	} else {
+		refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+		answer = launchAnswer{Error: err.Error(), Kind: KindOf(err), Refused: refused}
+	}
+	if err := sendState(conn, answer); err != nil {
+		return err
+	}
+	if err != nil {
+		return ErrLaunch
+	}
+	conn.SetWriteDeadline(noDeadline)
+	var next launchGo
+	if err := awaitState(conn, &next); err != nil {
+		return ErrLaunch // it was not to be, and tokenfs run has said why
+	}
+	if o.Private == nil {
+		waits.close()
+		return nil
+	}
+	defer m.close()
+	keeper, err := waits.accept(next.Keeper)
+	waits.close()
+	if err != nil {
+		return err
+	}
+	fds := []int{m.fd, int(m.table.Fd())}
+	if m.beneath != nil {
+		fds = append(fds, int(m.beneath.Fd()))
+	}
+	if err := sendState(keeper, privateState{m.path, m.entry}, fds...); err != nil {
+		return fmt.Errorf("hand the mount to its keeper: %w", err)
+	}
+	if awaitState(conn, &next) != nil {
+		return ErrLaunch
+	}
+	return keeper.Close()
+}
+
+// mount mounts in this process's own mount namespace.
+func (o *launchOrder) mount() (m *mount, err error) {
+	p := o.Private
+	if p == nil {
+		return nil, nil
+	}
+	// What is mounted outside is to appear here, but not the other way round.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return nil, fmt.Errorf("keep mounts inside the namespace: %w", err)
+	}
+	if p.Show != "" {
+		if err := showRuntime(p.Runtime, p.Show); err != nil {
+			return nil, err
+		}
+	}
+	options, err := parseMountOptions(p.Options, os.Geteuid() == 0)
+	if err != nil {
+		return nil, err
+	}
+	options.source = p.Socket
+	point, err := Canonical(p.Point)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockMountpoint(point)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.unlock()
+	if m, err = mountOver(point, options); err != nil {
+		return nil, err
+	}
+	if m.table, err = os.Open(mountTablePath); err != nil {
+		return nil, fmt.Errorf("mount table: %w", err)
+	}
+	return m, nil
+}
+
+// mountOver mounts on a directory, or on the user's own tokenfs.
+func mountOver(path string, options mountOptions) (*mount, error) {
+	before, err := mountTable()
+	if err != nil {
+		return nil, err
+	}
+	e, found := topMount(before, path)
+	if !found {
+		dir, err := openDirectory(path)
+		if err != nil {
+			return nil, err
+		}
+		return newMount(dir, path, options)
+	}
+	if err := e.refuseForeign(); err != nil {
+		return nil, err
+	}
+	fd, err := mountByPath(path, options)
+	if err != nil {
+		return nil, err
+	}
+	m := &mount{path: path, fd: fd}
+	m.entry, err = identify(before, path)
+	return m, err
+}
+
+// showRuntime makes the directory at from appear at, which is a name in a
+// directory that only this namespace sees changed.
+func showRuntime(from, at string) error {
+	parent := filepath.Dir(at)
+	if err := unix.Mount("tmpfs", parent, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,size=64k"); err != nil {
+		return fmt.Errorf("make %s: mount on %s: %w", at, parent, err)
+	}
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return fmt.Errorf("make the runtime directory: %w", err)
+	}
+	if err := unix.Mount(from, at, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("show %s at %s: %w", from, at, err)
+	}
+	return nil
+}

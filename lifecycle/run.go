@@ -1,0 +1,373 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A filesystem for one process tree: see Command.
+//
+//	tokenfs run   waits for the command and passes signals on to it
+//	  keeper      a daemon like any other; ends with tokenfs run, however that ends
+//	    worker
+//	  launcher    in namespaces of its own; becomes the command
+//
+// The keeper stays outside the namespaces: inside, all that keeps its user from
+// looking into it would be undone by owning the user namespace.
+
+// Private says whether the mount is to be in a namespace of its own.
+type Private int
+
+const (
+	PrivateAuto    Private = iota // where this machine lets us
+	PrivateRequire                // or fail
+	PrivateOff
+)
+
+// A Command is a program to be run with a filesystem that is there for it and
+// its descendants, and is wiped when it ends.
+type Command struct {
+	Argv         []string
+	Mountpoint   string // empty: the default one
+	Private      Private
+	MountOptions []string
+	Daemon       func(mountpoint string) (argv []string) // its command line
+	Warnf        func(format string, args ...any)
+
+	place  place
+	keeper *starting
+	tree   *launched
+}
+
+// runVar tells a keeper what it serves. Only Run sets it.
+const runVar = "_TOKENFS_RUN"
+
+// runKeeper is what a keeper is told there.
+type runKeeper struct {
+	Command  bool   `json:"command"`          // there is one
+	Socket   string `json:"socket,omitempty"` // without its .sock; beside the mountpoint if empty
+	Remove   string `json:"remove,omitempty"` // runtime directory that was made
+	Launcher int    `json:"launcher,omitempty"`
+	Handover string `json:"handover,omitempty"`
+}
+
+// keeperOfRun says what this keeper serves, if that is a command's.
+func keeperOfRun() (k runKeeper, err error) {
+	if text, ok := os.LookupEnv(runVar); ok {
+		if err = json.Unmarshal([]byte(text), &k); err != nil {
+			err = fmt.Errorf("internal error: %s: %w", runVar, err)
+		}
+	}
+	return k, err
+}
+
+// Run runs the command to its end and returns its status as a shell tells it.
+func (c *Command) Run() (status int, err error) {
+	// Keeper and launcher are children of this thread, and the keeper ends with it.
+	runtime.LockOSThread()
+	received := collectSignals()
+	if c.place, err = findPlace(c.Mountpoint); err != nil {
+		return 0, err
+	}
+	defer c.place.remove()
+	if err := c.launch(); err != nil {
+		return 0, err
+	}
+	if err := c.serve(); err != nil {
+		return 0, errors.Join(err, c.tree.abandon(), c.end())
+	}
+	go passOn(received, c.tree.pidfd)
+	status = c.tree.wait()
+	return status, c.end()
+}
+
+// launch starts the launcher, in namespaces if possible.
+func (c *Command) launch() (err error) {
+	if c.Private != PrivateOff {
+		c.tree, err = c.launchPrivate()
+		var refused *errRefused
+		switch {
+		case !errors.As(err, &refused):
+			return err
+		case c.Private == PrivateRequire:
+			return faultf(Unsupported, "a namespace of its own is refused here: %w", err)
+		}
+		c.Warnf("no namespace of its own: %v: so the mount on %s is an ordinary one, for all your processes to see", err, c.place.point)
+	}
+	if c.place.point, err = Canonical(c.place.point); err != nil {
+		return err
+	}
+	c.tree, err = c.startLauncher(launchOrder{Env: c.place.env}, &syscall.SysProcAttr{})
+	return err
+}
+
+// errRefused is a machine that allows no namespaces, or no mounts in them.
+type errRefused struct{ err error }
+
+func (e *errRefused) Error() string { return e.err.Error() + refusalRemedy(e.err) }
+
+func refusalRemedy(err error) string {
+	sysctl := func(name string) string {
+		b, _ := os.ReadFile("/proc/sys/" + name)
+		return strings.TrimSpace(string(b))
+	}
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return fmt.Sprintf(": user.max_user_namespaces is %s, user.max_mnt_namespaces %s: raise them", sysctl("user/max_user_namespaces"), sysctl("user/max_mnt_namespaces"))
+	case sysctl("kernel/unprivileged_userns_clone") == "0":
+		return ": sysctl kernel.unprivileged_userns_clone=1 allows it"
+	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return ": AppArmor restricts user namespaces here: tokenfs needs a profile with userns"
+	}
+	return ": a container's seccomp filter or a security module forbids it"
+}
+
+func (c *Command) launchPrivate() (*launched, error) {
+	p := c.place.private()
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	order := launchOrder{Private: &p.mount, Env: p.env}
+	order.Private.Options = c.MountOptions
+	sets, err := capabilitySets()
+	if err != nil {
+		return nil, err
+	}
+	order.Keep = [2]uint32{sets[0].Permitted, sets[1].Permitted}
+	if os.Geteuid() != 0 || !isCapable(unix.CAP_SYS_ADMIN) {
+		uid, gid := os.Geteuid(), os.Getegid()
+		// Nobody but root may set the ids of a child whose program its user
+		// cannot read. This process has nothing to hide.
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+			return nil, fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+		}
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
+	}
+	return c.startLauncher(order, attr)
+}
+
+// launched is the launcher, and then the command, as tokenfs run sees it.
+type launched struct {
+	pid, pidfd int
+	conn       *net.UnixConn
+	answer     launchAnswer
+	order      launchOrder
+}
+
+// startLauncher returns when it has mounted, or has nothing to mount.
+func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_ *launched, err error) {
+	h, err := newHandover()
+	if err != nil {
+		return nil, err
+	}
+	defer h.close()
+	t := &launched{order: order}
+	attr.PidFD = &t.pidfd
+	// What else the caller has open is inherited: nothing here is in its place.
+	t.pid, err = syscall.ForkExec(selfExe, append([]string{"tokenfs", "run", "--"}, c.Argv...), &syscall.ProcAttr{
+		Env:   append(os.Environ(), launcherVar+"="+h.name()),
+		Files: []uintptr{0, 1, 2},
+		Sys:   attr,
+	})
+	if err != nil {
+		err = fmt.Errorf("make a namespace: %w", err)
+		if attr.Cloneflags == 0 {
+			return nil, err
+		}
+		return nil, &errRefused{err}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.abandon())
+		}
+	}()
+	if t.conn, err = h.accept(t.pid); err != nil {
+		return nil, err
+	}
+	if err := sendState(t.conn, order); err != nil {
+		return nil, err
+	}
+	if err := awaitState(t.conn, &t.answer); err != nil {
+		return nil, fmt.Errorf("the launcher did not say whether it has mounted: %w", err)
+	}
+	if a := t.answer; a.Error != "" {
+		err := faultf(a.Kind, "%s", a.Error)
+		if a.Refused {
+			err = &errRefused{err}
+		}
+		return nil, err
+	}
+	return t, nil
+}
+
+// abandon ends a launcher that has not become the command.
+func (t *launched) abandon() error {
+	if t.conn != nil {
+		t.conn.Close()
+	}
+	unix.PidfdSendSignal(t.pidfd, unix.SIGKILL, nil, 0)
+	t.wait()
+	return unix.Close(t.pidfd)
+}
+
+// wait returns the command's status when it has ended: what is above 128 is
+// the signal that killed it.
+func (t *launched) wait() int {
+	for {
+		var info siginfo
+		switch err := waitid(t.pid, &info, unix.WEXITED|unix.WSTOPPED); {
+		case err == unix.EINTR:
+		case err != nil:
+			return statusSignal
+		case info.code == cldStopped:
+			stopLike()
+		case info.code == cldExited:
+			return int(info.status)
+		default:
+			return statusSignal + int(info.status)
+		}
+	}
+}
+
+// serve starts the keeper and lets the launcher go on.
+func (c *Command) serve() (err error) {
+	t := c.tree
+	what := runKeeper{Command: true, Remove: c.place.made}
+	point := c.place.point
+	if p := t.order.Private; p != nil {
+		what.Socket, what.Launcher, what.Handover = strings.TrimSuffix(p.Socket, socketSuffix), t.pid, t.answer.Handover
+		point = p.Point
+	}
+	text, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	cmd := self(c.Daemon(point))
+	cmd.Env = append(cmd.Env, runVar+"="+string(text))
+	cmd.SysProcAttr.Pdeathsig = unix.SIGTERM // it tidies up
+	if c.keeper, err = begin(cmd); err != nil {
+		return err
+	}
+	if t.order.Private != nil {
+		if err := sendState(t.conn, launchGo{c.keeper.cmd.Process.Pid}); err != nil {
+			return fmt.Errorf("launch: %w", err)
+		}
+	}
+	started, err := c.keeper.await()
+	if err != nil {
+		return err
+	}
+	if !started {
+		c.keeper = nil
+		return faultf(Mountpoint, "%s is mounted already, and without a namespace of its own nothing can take its place: name another directory with --mountpoint, or do without tokenfs run", point)
+	}
+	if err := sendState(t.conn, launchGo{}); err != nil {
+		return fmt.Errorf("launch: %w", err)
+	}
+	return t.conn.Close()
+}
+
+// end wipes: the keeper destroys the keys first, and then itself.
+func (c *Command) end() error {
+	if c.keeper == nil {
+		return nil
+	}
+	p := c.keeper.cmd.Process
+	p.Signal(unix.SIGTERM)
+	late := time.AfterFunc(stopTimeout+handoverTimeout, func() { p.Kill() })
+	defer late.Stop()
+	var exit *exec.ExitError
+	if err := c.keeper.cmd.Wait(); errors.As(err, &exit) {
+		return fmt.Errorf("the daemon ended before, or badly (%v), and with it the keys: what the command wrote since was lost", exit)
+	}
+	return nil
+}
+
+// A place is where the filesystem of a command is mounted.
+type place struct {
+	point string
+	base  string   // directory for the control socket
+	made  string   // runtime directory made for the command, where there was none
+	env   []string // for the command
+}
+
+const runUser = "/run/user"
+
+// findPlace makes a runtime directory if there is none.
+func findPlace(named string) (p place, err error) {
+	usual, err := DefaultMountpoint()
+	if err == nil {
+		p.base = strings.TrimSuffix(usual, "/tokenfs")
+	} else if p.made, err = makeRuntime(); err != nil {
+		return p, err
+	} else {
+		p.base = p.made
+	}
+	p.env = []string{"XDG_RUNTIME_DIR=" + p.base}
+	p.point = p.base + "/tokenfs"
+	if named != "" {
+		p.point = named
+		p.env = append(p.env, "TOKENFS_MOUNTPOINT="+named)
+	}
+	return p, nil
+}
+
+// makeRuntime makes a directory as XDG_RUNTIME_DIR is to be.
+func makeRuntime() (string, error) {
+	var failed error
+	for _, dir := range []string{os.TempDir(), "/dev/shm", "/var/tmp"} {
+		made, err := os.MkdirTemp(dir, "tokenfs-run-")
+		if err == nil {
+			return made, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return "", faultf(Mountpoint, "there is no runtime directory, and none can be made: mount a tmpfs on /tmp, or name one you may write to as TMPDIR (%w)", failed)
+}
+
+// privatePlace is how a command sees its place, from within its namespace.
+type privatePlace struct {
+	mount privateMount
+	env   []string
+}
+
+// private puts a runtime directory that was made where apps look for it.
+func (p place) private() privatePlace {
+	v := privatePlace{env: slices.Clone(p.env)}
+	v.mount.Point = p.point
+	v.mount.Socket = fmt.Sprintf("%s/tokenfs-run-%d%s", p.base, os.Getpid(), socketSuffix)
+	st, err := os.Lstat(runUser)
+	if p.made == "" || err != nil || !st.IsDir() {
+		return v
+	}
+	v.mount.Runtime = p.made
+	v.mount.Show = fmt.Sprintf("%s/%d", runUser, os.Geteuid())
+	v.env[0] = "XDG_RUNTIME_DIR=" + v.mount.Show
+	if p.point == p.made+"/tokenfs" {
+		v.mount.Point = v.mount.Show + "/tokenfs"
+	}
+	return v
+}
+
+// remove takes away what findPlace made.
+func (p place) remove() { removeRuntime(p.made) }
+
+func removeRuntime(dir string) {
+	table, err := mountTable()
+	if dir == "" || err != nil || slices.ContainsFunc(table, func(e mountEntry) bool { return strings.HasPrefix(e.Point, dir+"/") }) {
+		return
+	}
+	os.RemoveAll(dir)
+}

@@ -1,0 +1,69 @@
+package lifecycle
+
+import (
+	"os"
+	"os/signal"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is sent to tokenfs run is meant for its command. A terminal's keys are
+// an exception: it signals all of its foreground process group, so the command,
+// which is in it, has its interrupt already.
+
+// forwarded are the signals that a command gets through tokenfs run.
+var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
+	unix.SIGALRM, unix.SIGCONT, unix.SIGTSTP, unix.SIGIO, unix.SIGPWR}
+
+// ofKeys are those that a terminal sends.
+var ofKeys = []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP}
+
+// collectSignals keeps them from ending this process. What it was started to
+// ignore, as by nohup, its command shall ignore, too.
+func collectSignals() <-chan os.Signal {
+	received := make(chan os.Signal, 2*len(forwarded))
+	for _, s := range forwarded {
+		if !signal.Ignored(s) {
+			signal.Notify(received, s)
+		}
+	}
+	return received
+}
+
+// passOn sends to what pidfd stands for what this process receives, for ever.
+func passOn(received <-chan os.Signal, pidfd int) {
+	for s := range received {
+		if slices.Contains(ofKeys, s) && inForeground() {
+			continue
+		}
+		unix.PidfdSendSignal(pidfd, s.(unix.Signal), nil, 0)
+	}
+}
+
+// openTerminal opens the one that controls this process.
+func openTerminal() (*os.File, error) {
+	return os.OpenFile("/dev/tty", os.O_RDWR|unix.O_NOCTTY, 0)
+}
+
+func inForeground() bool {
+	terminal, err := openTerminal()
+	if err != nil {
+		return false
+	}
+	defer terminal.Close()
+	group, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// stopLike stops this process because its command was stopped, so that the
+// shell both were started from notices, and returns when it goes on. Without a
+// terminal there is no such shell, and nobody to wake this process up again.
+func stopLike() {
+	terminal, err := openTerminal()
+	if err != nil {
+		return
+	}
+	terminal.Close()
+	unix.Kill(os.Getpid(), unix.SIGSTOP)
+}
