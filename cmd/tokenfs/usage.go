@@ -126,7 +126,7 @@ const statusUsage = `usage: tokenfs status [--json] [--mountpoint DIR]
 
 Shows since when the filesystem is mounted, what it holds (names, sizes and times,
 never contents), which protections are active on this machine and which are not,
-and how much memory it takes.
+what its processes can still do, and how much memory it takes.
 
   --json   for programs: fields keep their meaning as long as format_version does
 

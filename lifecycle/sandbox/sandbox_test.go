@@ -32,6 +32,7 @@ type outcome struct {
 	Threads int
 	Worked  int
 	Error   string
+	Took    time.Duration // to enter
 }
 
 const sceneVar = "_TOKENFS_SANDBOX_SCENE"
@@ -135,7 +136,10 @@ func play(text string) {
 		setFilter(assemble(nil, auditArch, unix.SECCOMP_RET_ALLOW), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	}
 	var listener int
-	if o.State, listener = Enter(s.Layers); listener >= 0 {
+	begun := time.Now()
+	o.State, listener = Enter(s.Layers)
+	o.Took = time.Since(begun)
+	if listener >= 0 {
 		if err := unix.Sendmsg(guardFD, []byte("x"), unix.UnixRights(listener), nil, 0); err != nil {
 			panic(err)
 		}
@@ -285,6 +289,6 @@ func TestAllOfIt(t *testing.T) {
 			o.State.Listener == taken || o.State.Capabilities != capabilitiesWant() {
 			t.Errorf("ended for %q, %+v", call, o)
 		}
-		t.Logf("%+v", o.State)
+		t.Logf("in %v: %+v", o.Took, o.State)
 	}
 }
