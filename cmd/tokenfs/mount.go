@@ -137,7 +137,7 @@ func serve(s settings, linked string) error {
 	if err := lifecycle.ExecWithoutPreemption(); err != nil {
 		return err
 	}
-	skeleton, err := apps.Skeleton(linked)
+	skeleton, err := apps.Skeleton(linked, s.mountpoint)
 	if err != nil { // a mount without it is better than none: apps get errors then
 		complainf("warning: linked apps do not find their directories: %v", err)
 	}

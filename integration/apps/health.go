@@ -82,6 +82,17 @@ type Undermining struct {
 
 // Underminings looks at the settings and variables of the linked apps.
 func (e *Engine) Underminings() (found []Undermining) {
+	s, err := loadState(List(e.Dirs))
+	if err != nil {
+		return nil
+	}
+	for _, l := range s.Links {
+		if l.File != "" && e.Getenv(l.Variable) == "" {
+			name := l.Apps[0]
+			found = append(found, Undermining{name, l.Variable + " is not set here, and nothing else redirects it: what runs here writes to " + e.Dirs.Contract(filepath.Join(l.Dir, l.File)),
+				`eval "$(tokenfs env ` + name + `)" in the file that your shell reads first`})
+		}
+	}
 	names, err := e.Linked()
 	if err != nil {
 		return nil

@@ -65,7 +65,7 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 		return &CostError{costs}
 	}
 	for _, l := range s.Links {
-		if slices.Contains(l.Apps, a.Name) && !slices.Contains(todo, l) && !e.switched(l) {
+		if slices.Contains(l.Apps, a.Name) && !slices.Contains(todo, l) {
 			if err := e.mend(s, l); err != nil {
 				return err
 			}
@@ -181,11 +181,8 @@ func (e *Engine) planEntries(p *Place, l *link) error {
 		switch {
 		case p.File != "" && name != p.File, p.isLock(name), p.isFlock(name):
 		case p.File != "" || p.moves(name):
-			if err := movable(filepath.Join(l.Dir, name)); err != nil {
+			if err := e.movable(l, l.Dir, name); err != nil {
 				return err
-			}
-			if _, err := os.Lstat(filepath.Join(e.target(l), name)); err == nil {
-				return fmt.Errorf("both %s and %s exist: remove the one you do not need, then try again", filepath.Join(l.Dir, name), filepath.Join(e.target(l), name))
 			}
 			l.Moved = append(l.Moved, name)
 		case !utf8.ValidString(name):
@@ -198,6 +195,19 @@ func (e *Engine) planEntries(p *Place, l *link) error {
 		if name = strings.TrimSuffix(name, "/"); !slices.Contains(l.Kept, name) {
 			l.Kept = append(l.Kept, name)
 		}
+	}
+	return nil
+}
+
+// movable refuses what could not be moved onto the mount, or would replace what
+// is there.
+func (e *Engine) movable(l *link, dir, name string) error {
+	if err := movable(filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	there := filepath.Join(e.target(l), name)
+	if _, err := os.Lstat(there); err == nil {
+		return fmt.Errorf("both %s and %s exist: remove the one you do not need, then try again", filepath.Join(dir, name), there)
 	}
 	return nil
 }
@@ -338,10 +348,7 @@ func (e *Engine) prepare(l *link) error {
 // copyAgain is for an app that wrote to a file that it had open, in spite of
 // all locks, between the copy and the exchange.
 func (e *Engine) copyAgain(l *link, before map[string]unix.Stat_t) error {
-	dir := l.kept()
-	if l.File != "" {
-		dir = l.Dir
-	}
+	dir := l.onDisk()
 	for _, name := range l.Moved {
 		now := make(map[string]unix.Stat_t)
 		stamps(filepath.Join(dir, name), now)
@@ -364,10 +371,7 @@ func (e *Engine) copyAgain(l *link, before map[string]unix.Stat_t) error {
 
 // eraseMoved ends a link: what is on the mount goes from the disk.
 func (e *Engine) eraseMoved(s *state, l *link) error {
-	dir := l.kept()
-	if l.File != "" {
-		dir = l.Dir
-	}
+	dir := l.onDisk()
 	for _, name := range l.Moved {
 		if _, err := erase(filepath.Join(dir, name)); err != nil {
 			return err

@@ -3,7 +3,9 @@ package apps
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -365,5 +367,92 @@ func TestByPath(t *testing.T) {
 	}
 	if _, err := Find("emacs"); !errors.Is(err, ErrUsage) {
 		t.Errorf("unknown app: %v", err)
+	}
+}
+
+func TestStraysAreGathered(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	d.write(map[string]string{".npmrc": secret})
+	d.must(d.Link(d.app("npm"), true))
+	d.must(d.Link(d.app("azure-cli"), false))
+	d.write(map[string]string{".npmrc": secret + "_authToken", ".azure.tokenfs/accessTokens.json": secret})
+	report := func(name string) AppReport {
+		r, err := d.Survey()
+		d.must(err)
+		return r.Apps[slices.IndexFunc(r.Apps, func(a AppReport) bool { return a.Name == name })]
+	}
+	if r := report("azure-cli"); len(r.Plaintext) != 1 || r.Run != "tokenfs link azure-cli" {
+		t.Errorf("azure-cli: %+v", r)
+	}
+	if r := report("npm"); len(r.Plaintext) != 1 || r.Run != "tokenfs link --yes-lose npm" {
+		t.Errorf("npm: %+v", r)
+	}
+	d.must(d.Link(d.app("azure-cli"), false))
+	if err := d.Link(d.app("npm"), true); err == nil || !strings.Contains(err.Error(), "remove the one") {
+		t.Errorf("with two of a kind: %v", err)
+	}
+	os.Remove(filepath.Join(d.Mountpoint, "npm/.npmrc"))
+	if err := d.Link(d.app("npm"), false); err == nil || !strings.Contains(err.Error(), "--yes-lose") {
+		t.Errorf("without leave: %v", err)
+	}
+	d.must(d.Link(d.app("npm"), true))
+	if found := d.onDisk(secret); len(found) > 0 || d.read(d.home(".azure/accessTokens.json")) != secret || !d.heard("moved in ~/.npmrc") {
+		t.Errorf("on disk: %q, said %q", found, d.said)
+	}
+}
+
+func TestSafe(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	t.Setenv("PATH", "")
+	d.write(map[string]string{".azure/service_principal_entries.json": secret, ".IdentityService/msal.cache": secret, ".docker/config.json": `"auth"`, ".terraform.d/credentials.tfrc.json": secret})
+	list, skipped, err := d.Safe()
+	d.must(err)
+	var names []string
+	for _, a := range list {
+		names = append(names, a.Name)
+		if err := d.Link(a, false); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(names, []string{"azure-identity", "terraform"}) || !slices.Equal(skipped, []string{"azure-cli", "docker"}) {
+		t.Errorf("safe: %q, left out: %q", names, skipped)
+	}
+	if list, _, err := d.Safe(); len(list) > 0 || err != nil {
+		t.Errorf("safe once they are linked: %v, %v", list, err)
+	}
+}
+
+func TestSkeletonIsOfOneFilesystem(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	d.must(d.Link(d.app("terraform"), false))
+	for mountpoint, want := range map[string]int{d.Mountpoint: 1, d.Mountpoint + "2": 0} {
+		if f, err := Skeleton(List(d.Dirs), mountpoint); err != nil || len(f) != want {
+			t.Errorf("at %s: %+v, %v", mountpoint, f, err)
+		}
+	}
+	d.Engine.Mountpoint += "2"
+	if err := d.Link(d.app("gh"), false); !errors.Is(err, ErrUsage) {
+		t.Errorf("linking to another filesystem: %v", err)
+	}
+}
+
+func TestVariablesInEveryFormat(t *testing.T) {
+	vars := []Variable{{"A", `it's $HOME "here" \ and`}}
+	for format, want := range map[string]string{
+		"sh":            `export A='it'\''s $HOME "here" \ and'`,
+		"fish":          `set -gx A 'it\'s $HOME "here" \\ and'`,
+		"environment.d": `A="it's \$HOME \"here\" \\ and"`,
+		"dockerfile":    `ENV A="it's \$HOME \"here\" \\ and"`,
+	} {
+		got, err := Format(vars, format)
+		if err != nil || got != want+"\n" {
+			t.Errorf("%s: %s, %v", format, got, err)
+		}
+		if format == "sh" {
+			out, err := exec.Command("sh", "-c", got+`printf %s "$A"`).Output()
+			if err != nil || string(out) != vars[0].Value {
+				t.Errorf("sh makes of it %q, %v", out, err)
+			}
+		}
 	}
 }

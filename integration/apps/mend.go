@@ -10,13 +10,28 @@ import (
 )
 
 // A link can be broken: somebody removes it, as rm -r does, and the next run of
-// the app makes a directory in its place.
+// the app makes a directory in its place. Or an app that a variable redirects
+// runs where that is not set.
+
+// onDisk is where secrets of a linked place would be on disk.
+func (l *link) onDisk() string {
+	if l.File != "" {
+		return l.Dir
+	}
+	return l.kept()
+}
 
 // planMend finds out what mending a linked place puts at risk, and whether it
 // can be done.
 func (e *Engine) planMend(p *Place, l *link) ([]Cost, error) {
 	if e.switched(l) {
-		return nil, nil
+		strays := p.movedIn(l.onDisk())
+		for _, name := range strays {
+			if err := e.movable(l, l.onDisk(), name); err != nil {
+				return nil, err
+			}
+		}
+		return p.costs(l.onDisk(), strays)
 	}
 	st, err := os.Lstat(l.Dir)
 	switch {
@@ -48,6 +63,9 @@ func (e *Engine) mend(s *state, l *link) error {
 		return err
 	}
 	place := placeFor(e.Dirs, l)
+	if e.switched(l) {
+		return e.gather(l, place)
+	}
 	release, err := place.hold(l.Dir)
 	if err != nil {
 		return err
@@ -88,6 +106,21 @@ func (e *Engine) mend(s *state, l *link) error {
 		return err
 	}
 	e.Result("linked %s again: the link had been removed", e.Dirs.Contract(l.Dir))
+	return nil
+}
+
+// gather moves secrets in that have come to lie on disk.
+func (e *Engine) gather(l *link, place *Place) error {
+	for _, name := range place.movedIn(l.onDisk()) {
+		from := filepath.Join(l.onDisk(), name)
+		if err := copyTree(from, filepath.Join(e.target(l), name)); err != nil {
+			return err
+		}
+		if _, err := erase(from); err != nil {
+			return err
+		}
+		e.Result("moved in %s, which was on disk", e.Dirs.Contract(from))
+	}
 	return nil
 }
 

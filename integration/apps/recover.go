@@ -61,10 +61,7 @@ func (e *Engine) takeBack(s *state, l *link) error {
 
 // stayLinked undoes an unlinking that has not come to the exchange.
 func (e *Engine) stayLinked(s *state, l *link) error {
-	dir := l.kept()
-	if l.File != "" {
-		dir = l.Dir
-	}
+	dir := l.onDisk()
 	for _, name := range l.Back {
 		for _, copied := range []string{name, unfinished(name)} {
 			if _, err := erase(filepath.Join(dir, copied)); err != nil {

@@ -124,13 +124,14 @@ func (s *state) skeleton() []tokenfs.Folder {
 	return folders
 }
 
-// Skeleton is what a list of linked apps asks every session to begin with.
-func Skeleton(list string) ([]tokenfs.Folder, error) {
+// Skeleton is what a list of linked apps asks every session of the filesystem at
+// mountpoint to begin with.
+func Skeleton(list, mountpoint string) ([]tokenfs.Folder, error) {
 	if list == "" {
 		return nil, nil
 	}
 	s, err := loadState(list)
-	if err != nil {
+	if err != nil || s.Mountpoint != mountpoint {
 		return nil, err
 	}
 	return s.skeleton(), nil

@@ -87,7 +87,14 @@ func (e *Engine) survey(s *state, a App) AppReport {
 				place.Broken = broken(l)
 			}
 		}
-		if !place.Linked && !r.Halfway {
+		switch {
+		case r.Halfway:
+		case place.Linked: // what has come to lie on disk since
+			if strays := p.movedIn(l.onDisk()); len(strays) > 0 {
+				costs, _ := p.costs(l.onDisk(), strays)
+				r.Costs = append(r.Costs, costs...)
+			}
+		default:
 			costs, _ := p.costs(dir, p.movedIn(dir))
 			r.Costs = append(r.Costs, costs...)
 		}
@@ -120,7 +127,9 @@ func (e *Engine) advice(a App, r AppReport) string {
 	switch {
 	case r.Halfway, isBroken:
 		return "tokenfs link " + name
-	case r.Linked:
+	case r.Linked && len(r.Plaintext) > 0 && len(r.Costs) == 0:
+		return "tokenfs link " + name
+	case r.Linked && len(r.Plaintext) == 0:
 		return ""
 	case !r.Installed && len(r.Plaintext) == 0:
 		return ""

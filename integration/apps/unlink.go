@@ -140,10 +140,7 @@ func unfinished(name string) string { return name + ".tokenfs" }
 // bringBack copies to disk what was planned, and switches back.
 func (e *Engine) bringBack(todo []*link) error {
 	for _, l := range todo {
-		dir := l.kept()
-		if l.File != "" {
-			dir = l.Dir
-		}
+		dir := l.onDisk()
 		for _, name := range l.Back {
 			to := filepath.Join(dir, name)
 			if err := copyTree(filepath.Join(e.target(l), name), unfinished(to)); err != nil {

@@ -28,11 +28,7 @@ func plaintext(m *Machine, found *findings) {
 		if len(fresh) > 1 {
 			what += fmt.Sprintf(" and %d more", len(fresh)-1)
 		}
-		remedy := a.Run
-		if remedy == "" { // it is linked, and they lie where the rest was put
-			remedy = "remove what you do not need, then tokenfs link " + a.Name
-		}
-		found.add(Exposed, remedy, "secrets of %s are on disk in plain sight: %s", a.Name, what)
+		found.add(Exposed, a.Run, "secrets of %s are on disk in plain sight: %s", a.Name, what)
 	}
 }
 

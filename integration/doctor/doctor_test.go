@@ -219,6 +219,10 @@ var illnesses = []struct {
 		p.plant(map[string]string{"/home/u/.azure.tokenfs/config": "[core]\ncollect_telemetry = no\nencrypt_token_cache = True\n"})
 	}},
 	{"telemetry on", "settings", Weak, "collect_telemetry by default", func(p *patient) { p.link("azure-cli") }},
+	{"variable not set", "settings", Weak, "NPM_CONFIG_USERCONFIG is not set here", func(p *patient) {
+		p.plant(map[string]string{"/home/u/.npmrc": "x"})
+		p.link("npm")
+	}},
 	{"variable leads away", "settings", Weak, "GH_CONFIG_DIR=/elsewhere", func(p *patient) {
 		p.link("gh")
 		p.env["GH_CONFIG_DIR"] = "/elsewhere"
