@@ -50,7 +50,7 @@ test: packages check ## unit, conformance and integration tests
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
 
 .PHONY: check
@@ -87,7 +87,7 @@ soak: packages ## the same clients without kills, for DURATION
 .PHONY: test-login
 test-login: ## users log in and out of a Debian with systemd, in a container; root only
 	@integration/packages.sh systemd-container openssh-client
-	@$(GO) test -count=1 -v -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
+	@$(GO) test -count=1 -v -parallel 6 -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
