@@ -53,6 +53,9 @@ const (
 	// endingTimeout is how long another filesystem that is ending may be in the
 	// way at the same place.
 	endingTimeout = 5 * time.Second
+	// loginPatience is how long a login waits for the mount; what it takes until
+	// this process counts comes on top, see TimeoutStartSec= in tokenfs.service.
+	loginPatience = time.Second
 	// startTimeout is for the first worker, which may take its time: nobody
 	// waits for files yet.
 	startTimeout = 10 * time.Second
@@ -178,6 +181,11 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	}
 	if err := d.startSession(ctx); err != nil {
 		return err
+	}
+	if d.opts.Login {
+		// Late is better than killed, which is what comes next.
+		late := time.AfterFunc(loginPatience, func() { notify("READY=1\nSTATUS=still mounting") })
+		defer late.Stop()
 	}
 	defer func() {
 		if err != nil {
@@ -311,6 +319,9 @@ func (d *daemon) tellReady() error {
 	d.journal.flush() // a daemon in the background is about to leave the terminal
 	if d.opts.Ready != nil {
 		d.opts.Ready()
+	}
+	if d.opts.Login {
+		notify("STATUS=") // it may have been something else
 	}
 	return errors.Join(notify("READY=1"), announce())
 }

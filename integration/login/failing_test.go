@@ -36,6 +36,25 @@ func TestHangingStart(t *testing.T) {
 	u.gone()
 }
 
+// A machine that is slow has its mount late, and its logins in time.
+func TestSlowStart(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.must(u.as("mkdir ~" + u.name + "/slow && printf '#!/bin/sh\nsleep 4; exec /usr/bin/fusermount3 \"$@\"\n' >~" + u.name + "/slow/fusermount3 && chmod 755 ~" + u.name + "/slow/fusermount3"))
+	u.override("[Service]\nEnvironment=PATH=/home/" + u.name + "/slow:/usr/bin:/bin")
+	s := u.open()
+	if said := s.do("systemctl --user show --property ActiveState,StatusText --value tokenfs"); !strings.Contains(said, "still mounting") {
+		t.Errorf("at the first command: %q, mounted %v", said, u.mounted())
+	}
+	took := u.eventually("it is mounted", func() bool { return s.do("tokenfs status >/dev/null 2>&1 && echo ok") == "ok" })
+	if said := s.do("systemctl --user show --property ActiveState,NRestarts,StatusText --value tokenfs | xargs"); said != "0 active" {
+		t.Errorf("then: %q", said)
+	}
+	u.seen("where mounting takes 4 s, the login did not wait for it, and the mount came %v after it", took)
+	s.end()
+	u.gone()
+}
+
 // A login works without /dev/fuse, and whoever logs in is told what is wrong.
 // Not parallel: there is one such device.
 func TestNoDevice(t *testing.T) {

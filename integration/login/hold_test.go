@@ -192,3 +192,27 @@ func TestHoldCrash(t *testing.T) {
 	u.seen("after kill -9 of the user manager lingering was on (%v), and off %v after the next login", was, took)
 	u.gone()
 }
+
+// Where a login's processes end with it, a command that is to be held has to be
+// started outside of the login, and hold says so. Not parallel: this is a setting
+// of the machine's.
+func TestKillUserProcesses(t *testing.T) {
+	u := newUser(t)
+	const conf = "/etc/systemd/logind.conf.d/kill.conf"
+	u.must(u.as("printf '[Login]\nKillUserProcesses=yes\n' >" + conf + " && systemctl restart systemd-logind"))
+	defer func() { u.must(u.as("rm " + conf + " && systemctl restart systemd-logind")) }()
+	said := u.login("tokenfs hold -- true; echo $?; tokenfs hold 30s >/dev/null; echo $?")
+	if !strings.Contains(said, "KillUserProcesses=yes") || !strings.HasSuffix(said, "\n6\n0") {
+		t.Errorf("hold: %q", said)
+	}
+	u.login("tokenfs release >/dev/null; " + put + "; systemd-run --quiet --user --scope tokenfs hold -- tmux new-session -d -s work; nohup sleep 1000 >/dev/null 2>&1 &")
+	time.Sleep(5 * time.Second)
+	if now := u.login("cat $XDG_RUNTIME_DIR/tokenfs/token; tmux has-session -t work; pgrep -c sleep; tmux kill-server"); now != "secret\n0" {
+		t.Errorf("at the next login: %q\n%s", now, u.journal())
+	}
+	u.gone()
+	if u.lingers() || u.noted() {
+		t.Errorf("afterwards: lingers %v, noted %v", u.lingers(), u.noted())
+	}
+	u.seen("with KillUserProcesses=yes hold -- COMMAND is refused and says what to do: systemd-run --user --scope tokenfs hold -- tmux kept token and tmux, while a nohup'd process was killed")
+}

@@ -133,6 +133,9 @@ func TestNoLogin(t *testing.T) {
 	s := u.open()
 	took := u.eventually("mounted for the login", func() bool { return s.do("tokenfs status >/dev/null 2>&1 && echo ok") == "ok" })
 	s.do(put)
+	if said, _ := u.as("sudo --user " + u.name + " sh -c 'cat /run/user/" + u.uid + "/tokenfs/token && tokenfs status >/dev/null && echo found'"); said != "secret\nfound" {
+		t.Errorf("sudo, without XDG_RUNTIME_DIR and during a login: %q", said)
+	}
 	s.end()
 	u.wiped()
 	u.seen("with su's session there before, a login had its mount after %v more; its logout wiped, with su still there", took)
@@ -194,4 +197,24 @@ func TestByHand(t *testing.T) {
 		t.Errorf("by hand: %q", said)
 	}
 	u.seen("mounted by hand, everything was gone %v after the logout (grace %s)", u.gone(), grace)
+}
+
+// The filesystem of tokenfs run is its command's, and not the login's.
+func TestRunOutlivesTheLogin(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.login("nohup tokenfs run -- sh -c 'echo mine >$XDG_RUNTIME_DIR/tokenfs/token; until [ -e ~/go ]; do sleep 0.1; done; cat $XDG_RUNTIME_DIR/tokenfs/token >~/said' >~/nohup 2>&1 </dev/null & " +
+		"until grep -q . /proc/$!/comm && pgrep -f 'until .* ~/go' >/dev/null; do sleep 0.05; done; " + put)
+	u.wiped()
+	time.Sleep(2 * time.Second)
+	u.must(u.as("touch ~" + u.name + "/go"))
+	var said string
+	u.eventually("the command ends", func() bool {
+		said, _ = u.as("cat ~" + u.name + "/said 2>/dev/null")
+		return said != "" || u.processes() == ""
+	})
+	if said != "mine" {
+		t.Errorf("the command read %q; %s", said, u.must(u.as("cat ~"+u.name+"/nohup")))
+	}
+	u.seen("a nohup'd tokenfs run kept its filesystem when the login's was wiped; everything was gone %v after its command", u.gone())
 }
