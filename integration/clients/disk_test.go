@@ -28,7 +28,7 @@ func newDisk(t *testing.T) *disk {
 	t.Cleanup(func() { os.Remove(dir) })
 	d := &disk{dir: dir, image: filepath.Join(in, "image")}
 	for _, args := range [][]string{
-		{"truncate", "-s", "512M", d.image},
+		{"truncate", "-s", "128M", d.image},
 		{"mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", d.image},
 		{"mount", "-o", "loop,sync,nodiscard", d.image, d.dir},
 	} {

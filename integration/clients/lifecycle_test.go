@@ -18,6 +18,7 @@ type client struct {
 	name    string
 	app     string            // as tokenfs link calls it; where it has no name, the first of homes
 	loses   bool              // link wants to be told that a logout may cost what is in there
+	costly  bool              // and that, once it has signed in
 	homes   []string          // its directories below the home directory
 	env     map[string]string // its files, by the variable that names them
 	version func(*session) string
@@ -143,6 +144,7 @@ func (c client) holds(s *session) bool {
 // filesystem with its tokens. It asks for no token meanwhile.
 func (c client) moved(t *testing.T) {
 	s := newSession(t)
+	c.loses = c.loses || c.costly
 	c.prepare(s)
 	c.version(s)
 	c.login(s)

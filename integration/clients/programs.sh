@@ -7,7 +7,7 @@ set -eu
 here=$(dirname "$0")
 apps=${TOKENFS_TEST_APPS:-/var/tmp/tokenfs-test-apps}
 
-wanted='azure-cli python3-msal-extensions gh git e2fsprogs'
+wanted='azure-cli python3-msal-extensions gh awscli git e2fsprogs'
 wants() { # COMMAND PACKAGE...: the command may have come from elsewhere
 	command -v "$1" >/dev/null || { shift; wanted="$wanted $*"; }
 }
@@ -45,3 +45,7 @@ fi
 
 echo "\$ go build -C $here/testdata/go -o $apps/apps"
 CGO_ENABLED=0 GOFLAGS=-mod=mod go build -C "$here/testdata/go" -trimpath -o "$apps/apps" .
+
+if ! [ -e "$apps/kubelogin" ]; then
+	run env CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN="$apps" go install github.com/Azure/kubelogin@v0.2.18
+fi

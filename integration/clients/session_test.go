@@ -128,8 +128,13 @@ func (s *session) grants(how string) (n int) {
 // user sees it.
 func (s *session) held(secrets []entra.Secret) (found []string) {
 	s.t.Helper()
+	return s.heldIn(s.Mountpoint(), secrets)
+}
+
+func (s *session) heldIn(dir string, secrets []entra.Secret) (found []string) {
+	s.t.Helper()
 	set := setOf(s.t, secrets)
-	cmd := s.Program("tar", "-C", s.Mountpoint(), "-cf", "-", ".")
+	cmd := s.Program("tar", "-C", dir, "-cf", "-", ".")
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	b, err := cmd.Output()

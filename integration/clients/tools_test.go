@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,8 +15,8 @@ import (
 func found(program string, args ...string) func(*session) string {
 	return func(s *session) string {
 		s.t.Helper()
-		if _, err := exec.LookPath(program); err != nil {
-			s.t.Skipf("NOT RUN: no %s here: try: make test-apps", program)
+		if _, err := s.try(s.client("sh", "-c", "command -v "+program)); err != nil {
+			s.t.Skipf("NOT RUN: no %s here that everybody may run: try: make test-apps", program)
 		}
 		out := s.must(program, args...)
 		first, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
@@ -45,6 +46,20 @@ func TestGitHubCLI(t *testing.T) {
 		},
 		use:    use,
 		logout: func(s *session) { s.must("gh", "auth", "logout", "--hostname", entra.GitHub) },
+		atOnce: func(s *session, i int) (cmds []*exec.Cmd) {
+			for range 3 {
+				login := s.client("gh", "auth", "login", "--with-token", "--hostname", entra.GitHub)
+				login.Stdin = strings.NewReader(s.idp.Plant("access", "user", "gho_"))
+				cmds = append(cmds, login)
+			}
+			return cmds
+		},
+		kept: func(s *session) (string, bool) {
+			if err := use(s); err != nil {
+				return err.Error(), false
+			}
+			return "the last login works", true
+		},
 	}.run(t)
 }
 
@@ -96,6 +111,18 @@ func TestDocker(t *testing.T) {
 		asks:   true,
 		renews: "refresh_token",
 		logout: func(s *session) { s.must("docker", "logout", entra.Registry) },
+		atOnce: func(s *session, i int) []*exec.Cmd {
+			return []*exec.Cmd{login(s, fmt.Sprintf("%d.%s", i, entra.Registry), fmt.Sprint("user", i))}
+		},
+		kept: func(s *session) (string, bool) {
+			n := 0
+			for i := range processes {
+				if s.says("schemaVersion", "docker", "manifest", "inspect", fmt.Sprintf("%d.%s/app:1", i, entra.Registry)) == nil {
+					n++
+				}
+			}
+			return fmt.Sprintf("%d of %d logins", n, processes), n == processes
+		},
 	}.run(t)
 }
 
@@ -136,5 +163,66 @@ func TestKubectl(t *testing.T) {
 			n := len(strings.Fields(s.must("kubectl", "config", "get-users"))) - 1
 			return fmt.Sprintf("%d of %d users", n, 3*processes), n == 3*processes
 		},
+	}.run(t)
+}
+
+func TestAWS(t *testing.T) {
+	client{
+		name:    "AWS CLI, single sign-on",
+		app:     "aws",
+		homes:   []string{".aws/sso/cache", ".aws/cli/cache"},
+		version: found("aws", "--version"),
+		prepares: func(s *session) {
+			s.Shell(`mkdir -p ~/.aws && cat > ~/.aws/config <<END
+[sso-session tests]
+sso_start_url = https://tests.awsapps.com/start
+sso_region = ` + entra.AWSRegion + `
+sso_registration_scopes = sso:account:access
+[default]
+sso_session = tests
+sso_account_id = 123456789012
+sso_role_name = tests
+region = ` + entra.AWSRegion + `
+END`)
+		},
+		login: func(s *session) { s.must("aws", "sso", "login", "--no-browser") },
+		use: func(s *session) error {
+			return s.says("assumed-role", "aws", "sts", "get-caller-identity", "--output", "text")
+		},
+		renews: "refresh_token",
+		logout: func(s *session) { s.must("aws", "sso", "logout") },
+	}.run(t)
+}
+
+// Who is not signed in signs in by device code there and then, so that a use
+// that did has failed to use the cache.
+func TestKubelogin(t *testing.T) {
+	get := func(s *session) *exec.Cmd {
+		return s.client(filepath.Join(programs, "kubelogin"), "get-token", "--login", "devicecode", "--server-id", "00000000-0000-4000-8000-0000000000f1",
+			"--client-id", "00000000-0000-4000-8000-0000000000f2", "--tenant-id", entra.Tenant)
+	}
+	client{
+		name:  "Azure/kubelogin",
+		app:   "kubelogin",
+		homes: []string{".kube/cache", ".cache/.IdentityService"},
+		version: func(s *session) string {
+			needed(s, "kubelogin")
+			return strings.Join(strings.Fields(s.must("go", "version", "-m", filepath.Join(programs, "kubelogin"))), " ")
+		},
+		login: func(s *session) {
+			if _, err := s.try(get(s)); err != nil {
+				s.t.Fatal(err, "\n", s.trail())
+			}
+		},
+		use: func(s *session) error {
+			before := s.grants("device_code")
+			_, err := s.try(get(s))
+			if err == nil && s.grants("device_code") != before {
+				err = errors.New("kubelogin signed in anew")
+			}
+			return err
+		},
+		renews: "refresh_token",
+		seals:  true,
 	}.run(t)
 }

@@ -9,9 +9,8 @@ import (
 	"sync"
 )
 
-// hosts are the names that the proxy answers for; with a dot in front, all
-// that end so.
-var hosts = []string{Login, Manager, Graph, GitHub, "api." + GitHub, NPM, Registry, Cluster}
+// hosts are the names that the proxy answers for.
+var hosts = append([]string{Login, Manager, Graph, GitHub, "api." + GitHub, NPM, Cluster, awsOIDC, awsPortal, awsSTS}, registries...)
 
 // connect connects a client to the services, whichever of them it asks for.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) {

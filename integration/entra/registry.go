@@ -11,7 +11,7 @@ import (
 
 // registry is one of container images that signs in with a password and then
 // with an identity token, which is a refresh token, as Azure's does.
-func (s *Server) registry(handle func(string, func(*http.Request) reply)) {
+func (s *Server) registry(name string, handle func(string, func(*http.Request) reply)) {
 	guarded := func(pattern string, body func() (any, http.Header)) {
 		handle(pattern, func(r *http.Request) reply {
 			user, ok := s.valid("access", bearer(r))
@@ -19,7 +19,7 @@ func (s *Server) registry(handle func(string, func(*http.Request) reply)) {
 				a := refuse(http.StatusUnauthorized, "unauthorized", "no valid token")
 				a.body = map[string]any{"errors": []any{map[string]any{"code": "UNAUTHORIZED", "message": "authentication required"}}}
 				a.header = http.Header{
-					"Www-Authenticate":                {`Bearer realm="https://` + Registry + `/token",service="` + Registry + `",scope="repository:app:pull"`},
+					"Www-Authenticate":                {`Bearer realm="https://` + name + `/token",service="` + name + `",scope="repository:app:pull"`},
 					"Docker-Distribution-Api-Version": {"registry/2.0"}}
 				return a
 			}
@@ -27,7 +27,7 @@ func (s *Server) registry(handle func(string, func(*http.Request) reply)) {
 			return reply{user: user, body: b, header: header}
 		})
 	}
-	guarded("GET "+Registry+"/v2/{$}", func() (any, http.Header) {
+	guarded("GET "+name+"/v2/{$}", func() (any, http.Header) {
 		return map[string]any{}, http.Header{"Docker-Distribution-Api-Version": {"registry/2.0"}}
 	})
 	config := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`
@@ -39,15 +39,15 @@ func (s *Server) registry(handle func(string, func(*http.Request) reply)) {
 	if err != nil {
 		panic("internal error: " + err.Error())
 	}
-	guarded("GET "+Registry+"/v2/app/manifests/{reference}", func() (any, http.Header) {
+	guarded("GET "+name+"/v2/app/manifests/{reference}", func() (any, http.Header) {
 		return string(manifest), http.Header{"Docker-Content-Digest": {digest(string(manifest))},
 			"Content-Type": {"application/vnd.docker.distribution.manifest.v2+json"}}
 	})
-	guarded("GET "+Registry+"/v2/app/blobs/{digest}", func() (any, http.Header) {
+	guarded("GET "+name+"/v2/app/blobs/{digest}", func() (any, http.Header) {
 		return config, http.Header{"Content-Type": {"application/octet-stream"}}
 	})
-	handle("GET "+Registry+"/token", s.registryToken)
-	handle("POST "+Registry+"/token", s.registryToken)
+	handle("GET "+name+"/token", s.registryToken)
+	handle("POST "+name+"/token", s.registryToken)
 }
 
 func digest(text string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))) }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,15 @@ const (
 	Registry = "registry.example" // of container images
 	Cluster  = "cluster.example"  // a Kubernetes API server
 )
+
+// registries are Registry and eight others, each named by a digit before it.
+var registries = func() []string {
+	names := []string{Registry}
+	for i := range 8 {
+		names = append(names, strconv.Itoa(i)+"."+Registry)
+	}
+	return names
+}()
 
 // Tenant is the only one there is.
 const Tenant = "7e4a1f00-0000-4000-8000-00000000e17a"
@@ -171,8 +181,11 @@ func (s *Server) routes() http.Handler {
 	s.manager(handle)
 	s.github(handle)
 	s.npm(handle)
-	s.registry(handle)
+	for _, name := range registries {
+		s.registry(name, handle)
+	}
 	s.cluster(handle)
+	s.aws(handle)
 	handle("/", func(r *http.Request) reply {
 		return refuse(http.StatusNotFound, "not_found", "the stand-in has nothing at "+r.Host+r.URL.Path)
 	})
