@@ -15,6 +15,8 @@ var kubernetes = []App{
 			Keep: []string{"discovery/", "http/"},
 		}, {
 			Dir: "$CACHE/.IdentityService", Name: "identity-cache", Secrets: everything(identityCache), Locks: msalLocks, Flocks: msalFlocks,
+		}, { // up to azidentity/cache 0.3
+			Dir: "~/.IdentityService", Name: "identity-home", Secrets: everything(identityCache), Locks: msalLocks, Flocks: msalFlocks,
 		}},
 		Since: "Azure/kubelogin 0.1; int128/kubelogin 1.28 (token cache in ~/.kube/cache/oidc-login)",
 		Quirks: []string{

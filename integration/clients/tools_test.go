@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tokenfs/integration/entra"
 )
@@ -149,7 +150,7 @@ func TestKubectl(t *testing.T) {
 		},
 		use:    func(s *session) error { return s.says("tests", "kubectl", "get", "--raw", "/api/v1/namespaces") },
 		renews: "refresh_token",
-		over:   -1,
+		over:   -time.Hour,
 		logout: func(s *session) { s.must("kubectl", "config", "delete-user", fmt.Sprint("user", n)) },
 		atOnce: func(s *session, i int) (cmds []*exec.Cmd) {
 			for n := range 3 {
@@ -195,7 +196,8 @@ END`)
 }
 
 // Who is not signed in signs in by device code there and then, so that a use
-// that did has failed to use the cache.
+// that did has failed to use the cache. It goes on using tokens that are said to
+// be too old, so that nothing is seen of how it renews them.
 func TestKubelogin(t *testing.T) {
 	get := func(s *session) *exec.Cmd {
 		return s.client(filepath.Join(programs, "kubelogin"), "get-token", "--login", "devicecode", "--server-id", "00000000-0000-4000-8000-0000000000f1",
@@ -204,10 +206,16 @@ func TestKubelogin(t *testing.T) {
 	client{
 		name:  "Azure/kubelogin",
 		app:   "kubelogin",
-		homes: []string{".kube/cache", ".cache/.IdentityService"},
+		homes: []string{".kube/cache", ".cache/.IdentityService", ".IdentityService"},
 		version: func(s *session) string {
 			needed(s, "kubelogin")
-			return strings.Join(strings.Fields(s.must("go", "version", "-m", filepath.Join(programs, "kubelogin"))), " ")
+			out, err := exec.Command("go", "version", "-m", filepath.Join(programs, "kubelogin")).Output()
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			_, after, _ := strings.Cut(string(out), "mod\tgithub.com/Azure/kubelogin\t")
+			version, _, _ := strings.Cut(after, "\t")
+			return version
 		},
 		login: func(s *session) {
 			if _, err := s.try(get(s)); err != nil {
@@ -222,7 +230,6 @@ func TestKubelogin(t *testing.T) {
 			}
 			return err
 		},
-		renews: "refresh_token",
-		seals:  true,
+		seals: true,
 	}.run(t)
 }
