@@ -51,7 +51,7 @@ type Server struct {
 	control chan func() // run by serveControl
 	gone    atomic.Bool // stopped for good
 
-	mu          sync.Mutex
+	mu          mutex
 	tx          tx
 	inodes      map[uint64]*inode
 	nextIno     uint64
@@ -157,6 +157,12 @@ func (s *Server) degrade(why string) {
 	s.readOnly = why
 	s.logf("the filesystem is read-only now: %s", why)
 }
+
+// Processors is the GOMAXPROCS to Serve under: one for each serving thread, one
+// for everything else and one to spare. While one is idle, the runtime leaves the
+// threads that wait for requests theirs; else its monitor takes them away, at
+// every request, and looks every 20 µs whether it can.
+const Processors = slotCount + 2
 
 // Serve reads and answers requests until the filesystem is unmounted. It calls
 // ready, which may be nil, once what a predecessor left behind is served. The

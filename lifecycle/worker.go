@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -144,6 +145,7 @@ func work(name string) error {
 		return err
 	}
 	go w.obey()
+	runtime.GOMAXPROCS(fs.Processors)
 	return w.server.Serve(func() { w.send(toKeeper{Ready: true}) })
 }
 
