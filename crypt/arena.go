@@ -3,6 +3,8 @@ package crypt
 import (
 	"encoding/binary"
 	"errors"
+
+	"golang.org/x/sys/unix"
 )
 
 // BlockSize is the most plaintext that one seal covers. Sealed blocks lie in
@@ -100,6 +102,22 @@ func (a *Arena) Seal(key Key, p Place, plaintext []byte, s *Sealed) (ok bool) {
 	copy(s.Tag[:], ct[len(plaintext):])
 	Point("sealed")
 	return true
+}
+
+// Expect makes memory present for n blocks that will be sealed next: for many
+// that takes half the time of a page fault for each.
+func (a *Arena) Expect(n int) {
+	const worth = 16
+	c := a.used.firstFree()
+	if n < worth || c < keepGroups*groupCells {
+		return
+	}
+	from := a.layout.cellsOff + int64(c)*BlockSize
+	to := min(from+int64(n)*BlockSize, a.layout.size)
+	if from < to {
+		// Where it fails, pages come one by one as they are touched.
+		unix.Madvise(a.r.mem[from:to], unix.MADV_POPULATE_WRITE)
+	}
 }
 
 // Open decrypts a block into dst, locked memory of at least s.Len bytes.

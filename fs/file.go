@@ -136,6 +136,7 @@ func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno 
 	if errno := s.needKey(r, n); errno != 0 {
 		return errno
 	}
+	s.mem.Arena.Expect(len(data) / blockSize)
 	for off < end {
 		in := int(off % blockSize)
 		chunk := data[:min(len(data), blockSize-in)]
