@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What clients read and write must not reach the heap; so the hot operations
@@ -49,5 +51,88 @@ func TestContentsDoNotAllocate(t *testing.T) {
 				t.Errorf("%s of %d bytes: %v allocations", name, size, n)
 			}
 		}
+	}
+}
+
+// A script is what the kernel asks for when a client does something once: see
+// bench/traces.txt. The requests are made beforehand.
+type script struct {
+	b    *bench
+	asks []ask
+}
+
+type ask struct {
+	op   uint32
+	node uint64
+	body []byte
+	want unix.Errno
+}
+
+func (s *script) ask(op uint32, node uint64, want unix.Errno, parts ...[]byte) {
+	s.asks = append(s.asks, ask{op, node, bytes.Join(parts, nil), want})
+}
+
+func (s *script) run(t testing.TB) {
+	for _, a := range s.asks {
+		s.b.send(a.op, a.node, a.body)
+		if errno := s.b.call(); errno != a.want {
+			t.Fatalf("request of kind %d: %v, want %v", a.op, errno, a.want)
+		}
+	}
+}
+
+func (b *bench) loading(node uint64, size int) *script {
+	s := &script{b: b}
+	s.ask(opOpen, node, 0, u32(unix.O_RDONLY, 0))
+	s.ask(opGetattr, node, 0, make([]byte, 16))
+	s.ask(opRead, node, 0, writeFixed(0, size+1))
+	s.ask(opRead, node, 0, writeFixed(uint64(size), 1))
+	s.ask(opRelease, node, 0, make([]byte, 24))
+	return s
+}
+
+func (b *bench) saving(node uint64, size int) *script {
+	s := &script{b: b}
+	s.ask(opOpen, node, 0, u32(unix.O_WRONLY|unix.O_TRUNC, 0))
+	s.ask(opGetxattr, node, unix.ENODATA, u32(20, 0), cstr("security.capability"))
+	s.ask(opWrite, node, 0, writeFixed(0, size), bytes.Repeat([]byte{'x'}, size))
+	s.ask(opRelease, node, 0, make([]byte, 24))
+	return s
+}
+
+// TestLoadAndSaveAllocateLittle holds whole loads and saves to fewer than five
+// allocations in the worker.
+func TestLoadAndSaveAllocateLittle(t *testing.T) {
+	const most = 4
+	b := newBench(t, 64<<20, 1<<10)
+	node := b.createFile(t, "cache")
+	for _, size := range []int{200, 32 << 10} {
+		save, load := b.saving(node, size), b.loading(node, size)
+		for name, s := range map[string]*script{"save": save, "load": load} {
+			save.run(t)
+			if n := testing.AllocsPerRun(200, func() { s.run(t) }); n > most {
+				t.Errorf("%s of %d bytes: %v allocations", name, size, n)
+			} else {
+				t.Logf("%s of %d bytes: %v allocations", name, size, n)
+			}
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) { benchmarkScript(b, (*bench).loading) }
+func BenchmarkSave(b *testing.B) { benchmarkScript(b, (*bench).saving) }
+
+func benchmarkScript(b *testing.B, script func(*bench, uint64, int) *script) {
+	for _, size := range []int{200, 32 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := newBench(b, 64<<20, 1<<10)
+			node := s.createFile(b, "cache")
+			s.saving(node, size).run(b)
+			one := script(s, node, size)
+			b.ReportAllocs()
+			for b.Loop() {
+				one.run(b)
+			}
+		})
 	}
 }
