@@ -14,6 +14,16 @@ import (
 func (e *Engine) recover(s *state) error {
 	// All that is to come back has been copied before anything is exchanged.
 	back := slices.ContainsFunc(s.Links, func(l *link) bool { return l.Phase == leaving || l.Phase == unlinking && !e.switched(l) })
+	if back { // decided for all of them, before any is gone from the list
+		for _, l := range s.Links {
+			if l.Phase == unlinking {
+				l.Phase = leaving
+			}
+		}
+		if err := e.save(s); err != nil {
+			return err
+		}
+	}
 	for _, l := range slices.Clone(s.Links) {
 		var err error
 		var how string
@@ -25,12 +35,8 @@ func (e *Engine) recover(s *state) error {
 			how = "it is as it was before"
 		case erasing:
 			err, how = e.eraseMoved(s, l), "it is linked"
-		case unlinking: // still redirected, or already not
-			if !back {
-				err, how = e.stayLinked(s, l), "it is linked, as before"
-			} else {
-				err, how = e.unlinked(s, l), "it is not linked any more"
-			}
+		case unlinking: // still redirected
+			err, how = e.stayLinked(s, l), "it is linked, as before"
 		case leaving:
 			err, how = e.unlinked(s, l), "it is not linked any more"
 		default:

@@ -58,6 +58,7 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 	}
 	for _, l := range todo {
 		l.Phase = unlinking
+		l.Stays = false // whatever is on the mount is the app's by now
 	}
 	if err := e.save(s); err != nil {
 		return err
@@ -169,6 +170,5 @@ func (e *Engine) unlinked(s *state, l *link) error {
 	if err := e.switchBack(l); err != nil {
 		return err
 	}
-	l.Stays = false // whatever is there is the app's
 	return e.forget(s, l)
 }
