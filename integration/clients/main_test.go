@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// tokenfs is the command under test, and programs where make test-apps puts
-// what comes from npm and the Go module proxy.
+// tokenfs is the command under test, with the small apps beside it, and programs
+// where make test-apps puts what comes from npm and the Go module proxy.
 var tokenfs, programs string
 
 func TestMain(m *testing.M) {
@@ -29,6 +29,15 @@ func TestMain(m *testing.M) {
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build tokenfs: %v\n%s", err, out)
 		os.Exit(1)
+	}
+	for _, script := range []string{"python/app.py", "node/app.mjs", "node/identity.mjs"} {
+		b, err := os.ReadFile(filepath.Join("testdata", script))
+		if err != nil {
+			panic(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(script)), b, 0o644); err != nil {
+			panic(err)
+		}
 	}
 	status := m.Run()
 	os.RemoveAll(dir)

@@ -23,7 +23,7 @@ type app struct {
 }
 
 var (
-	pythonApp = app{"MSAL for Python", "app.py", []string{python, "app.py"}, ".app-python/cache.json"}
+	pythonApp = app{"MSAL for Python", "", []string{python, "app.py"}, ".app-python/cache.json"}
 	nodeApp   = app{"MSAL for Node", "node_modules/keytar/build/Release/keytar.node", []string{"node", "app.mjs"}, ".app-node/cache.json"}
 	goApp     = app{"MSAL for Go", "apps", []string{"apps", "msal"}, ".app-go/cache.json"}
 )
@@ -42,7 +42,7 @@ func (a app) command(s *session, args ...string) *exec.Cmd {
 	for i, v := range args {
 		switch v {
 		case "app.py", "app.mjs", "identity.mjs":
-			args[i] = filepath.Join(programs, v)
+			args[i] = filepath.Join(filepath.Dir(tokenfs), v)
 		case "apps":
 			args[i] = filepath.Join(programs, v)
 		}
@@ -68,7 +68,9 @@ func (a app) version(s *session) string {
 	if a.name == pythonApp.name && exec.Command(python, "-c", "import msal_extensions").Run() != nil {
 		s.t.Skip("NOT RUN: no python3-msal-extensions here: try: make test-apps")
 	}
-	needed(s, a.needs)
+	if a.needs != "" {
+		needed(s, a.needs)
+	}
 	s.env = append(s.env, "MODULES="+programs, "SERVICE=localhost"+s.idp.Direct()[strings.LastIndexByte(s.idp.Direct(), ':'):])
 	args := []string{"version"}
 	if a.run[0] == "apps" {

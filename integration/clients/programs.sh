@@ -31,7 +31,6 @@ if ! cmp -s "$here/testdata/node/package.json" "$apps/package.json"; then
 	run npm --prefix "$apps" install --ignore-scripts --no-package-lock --no-audit --no-fund ||
 		{ rm "$apps/package.json"; exit 1; }
 fi
-cp "$here"/testdata/node/*.mjs "$here"/testdata/python/*.py "$apps"
 
 # keytar is native. Without it MSAL's extensions for Node cannot even be
 # loaded; what is published ready-made is not on npm.
