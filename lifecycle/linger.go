@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -55,19 +57,42 @@ func (l *logind) switchOn(uid int) error {
 		os.Remove(note)
 		return err
 	}
+	os.WriteFile(note, []byte(text+lingersSince(uid)), 0o600)
 	return nil
 }
 
-// switchOff puts back what switchOn did.
+// switchOff puts back what switchOn did, unless its user has asked for lingering
+// meanwhile.
 func (l *logind) switchOff(uid int) error {
-	if err := l.setLinger(uid, false); err != nil {
-		return fmt.Errorf("switch lingering off again: %w: loginctl disable-linger does it", err)
-	}
 	note, err := lingerNote()
-	if err == nil {
-		err = os.Remove(note)
+	if err != nil {
+		return err
 	}
-	return err
+	said, err := os.ReadFile(note)
+	if err != nil {
+		return err
+	}
+	_, ours, _ := strings.Cut(string(said), "\n")
+	if ours == "" || ours == lingersSince(uid) {
+		if err := l.setLinger(uid, false); err != nil {
+			return fmt.Errorf("switch lingering off again: %w: loginctl disable-linger does it", err)
+		}
+	}
+	return os.Remove(note)
+}
+
+// lingersSince says when lingering was last asked for: then logind touches a
+// file. It is empty where that cannot be known.
+func lingersSince(uid int) string {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return ""
+	}
+	st, err := os.Stat("/var/lib/systemd/linger/" + u.Username)
+	if err != nil {
+		return ""
+	}
+	return st.ModTime().UTC().Format(time.RFC3339Nano)
 }
 
 // PutBackLinger undoes what a keeper did that could not undo it itself.

@@ -132,6 +132,15 @@ func TestHoldCommand(t *testing.T) {
 		t.Errorf("release: %q", said)
 	}
 	u.eventually("lingering is off", func() bool { return !u.lingers() && !u.noted() })
+	// Who asks for lingering during a lease, has it afterwards.
+	if said := s.do("tokenfs hold 1h >/dev/null && loginctl enable-linger && tokenfs release"); said != "released 1 lease" {
+		t.Errorf("hold, linger, release: %q", said)
+	}
+	u.eventually("the note is gone", func() bool { return !u.noted() })
+	if !u.lingers() {
+		t.Error("lingering was switched off that its user had asked for")
+	}
+	s.do("loginctl disable-linger")
 	u.seen("exit statuses and SIGTERM are passed on; leases went through an upgrade and ended with their command, and by release")
 	s.do("kill %1")
 	s.end()
@@ -205,7 +214,13 @@ func TestKillUserProcesses(t *testing.T) {
 	if !strings.Contains(said, "KillUserProcesses=yes") || !strings.HasSuffix(said, "\n6\n0") {
 		t.Errorf("hold: %q", said)
 	}
-	u.login("tokenfs release >/dev/null; " + put + "; systemd-run --quiet --user --scope tokenfs hold -- tmux new-session -d -s work; nohup sleep 1000 >/dev/null 2>&1 &")
+	// It can be restarted at any time.
+	s := u.open()
+	s.do("tokenfs release; " + put)
+	u.must(u.as("systemctl restart systemd-logind"))
+	s.end()
+	u.gone()
+	u.login(put + "; systemd-run --quiet --user --scope tokenfs hold -- tmux new-session -d -s work; nohup sleep 1000 >/dev/null 2>&1 &")
 	time.Sleep(5 * time.Second)
 	if now := u.login("cat $XDG_RUNTIME_DIR/tokenfs/token; tmux has-session -t work; pgrep -c sleep; tmux kill-server"); now != "secret\n0" {
 		t.Errorf("at the next login: %q\n%s", now, u.journal())

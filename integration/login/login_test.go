@@ -135,3 +135,19 @@ func TestReexecAndReload(t *testing.T) {
 	s.end()
 	u.gone()
 }
+
+// systemd has nothing to say against the units.
+func TestUnits(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	s := u.open()
+	if said := s.do("systemd-analyze --user verify tokenfs.service"); said != "" {
+		t.Errorf("the user unit: %s", said)
+	}
+	if said := u.must(u.as("systemd-analyze --man=no verify user@" + u.uid + ".service 2>&1")); said != "" {
+		t.Errorf("user@.service: %s", said)
+	}
+	u.seen("systemd-analyze verify finds nothing; %s", s.do("systemd-analyze --user --no-pager security tokenfs.service | tail -n 1; tokenfs status | grep ^memory"))
+	s.end()
+	u.gone()
+}

@@ -131,6 +131,9 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" { // no machine for that
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "tokenfs-login")
 	if err == nil {
 		if noneAs = ready(); noneAs == nil {
