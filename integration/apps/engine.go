@@ -158,6 +158,11 @@ func (e *Engine) forget(s *state, l *link) error {
 			for _, name := range l.Moved {
 				paths = append(paths, l.Name+"/"+name)
 			}
+			for _, name := range l.Kept {
+				if l.leadsOut(e.target(l), name) {
+					paths = append(paths, l.Name+"/"+name)
+				}
+			}
 		}
 		for _, path := range paths {
 			if _, err := os.Lstat(filepath.Join(e.Mountpoint, path)); errors.Is(err, fs.ErrNotExist) {

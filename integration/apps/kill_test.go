@@ -24,6 +24,15 @@ var killed = map[string]struct {
 		run:     func(d *desk) error { return d.Link(d.app("azure-cli"), false) },
 		reads:   map[string]string{".azure/msal_token_cache.json": secret + " 1", ".azure/config": "[core]"},
 	},
+	"link to what is there": {
+		prepare: func(d *desk) {
+			d.write(azureHome)
+			d.must(os.MkdirAll(filepath.Join(d.Mountpoint, "azure/logs"), 0o750))
+			d.must(os.WriteFile(filepath.Join(d.Mountpoint, "azure/own.json"), []byte("there before"), 0o600))
+		},
+		run:   func(d *desk) error { return d.Link(d.app("azure-cli"), false) },
+		reads: map[string]string{".azure/msal_token_cache.json": secret + " 1", ".azure/config": "[core]"},
+	},
 	"link from nothing": {
 		prepare: func(d *desk) {},
 		run:     func(d *desk) error { return d.Link(d.app("aws"), false) },

@@ -404,7 +404,7 @@ func TestStraysAreGathered(t *testing.T) {
 func TestSafe(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
 	t.Setenv("PATH", "")
-	d.write(map[string]string{".azure/service_principal_entries.json": secret, ".IdentityService/msal.cache": secret, ".docker/config.json": `"auth"`, ".terraform.d/credentials.tfrc.json": secret})
+	d.write(map[string]string{".azure/service_principal_entries.json": secret, ".config/gh/hosts.yml": secret, ".docker/config.json": `"auth"`, ".terraform.d/credentials.tfrc.json": secret})
 	list, skipped, err := d.Safe()
 	d.must(err)
 	var names []string
@@ -414,7 +414,7 @@ func TestSafe(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if !slices.Equal(names, []string{"azure-identity", "terraform"}) || !slices.Equal(skipped, []string{"azure-cli", "docker"}) {
+	if !slices.Equal(names, []string{"gh", "terraform"}) || !slices.Equal(skipped, []string{"azure-cli", "docker"}) {
 		t.Errorf("safe: %q, left out: %q", names, skipped)
 	}
 	if list, _, err := d.Safe(); len(list) > 0 || err != nil {
