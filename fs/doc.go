@@ -23,6 +23,13 @@
 // was recorded is answered again, not served again. Node ids are inode numbers
 // and are never used twice; open files have no state here.
 //
+// # The beginning of a session
+//
+// A mount and a wipe begin a session with an empty tree, but for the folders of
+// the skeleton (skeleton.go), which are there before anything is answered: apps
+// are linked to them, and must not find links that lead nowhere. Wiping one of
+// them leaves it empty, for the same reason.
+//
 // # Deviations from tmpfs
 //
 // tmpfs is the reference. What a program can tell apart:

@@ -50,6 +50,13 @@ func (e *Engine) switched(l *link) bool {
 
 // begin locks and reads the list, and settles what an earlier run left.
 func (e *Engine) begin() (*state, func(), error) {
+	var st unix.Stat_t
+	if err := unix.Stat(e.Dirs.Home, &st); err != nil {
+		return nil, nil, fmt.Errorf("home directory %s: %w", e.Dirs.Home, err)
+	}
+	if int(st.Uid) != os.Geteuid() { // what is made there would not be its owner's
+		return nil, nil, usagef("HOME is %s, which belongs to uid %d, and this is uid %d (sudo can leave it so): run it as its owner", e.Dirs.Home, st.Uid, os.Geteuid())
+	}
 	release, err := lockState(e.Dirs.Config)
 	if err != nil {
 		return nil, nil, err

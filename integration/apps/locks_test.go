@@ -168,3 +168,31 @@ func TestFailureTakesEverythingBack(t *testing.T) {
 		})
 	}
 }
+
+func TestErasureIsHonest(t *testing.T) {
+	if word := erasure("/dev/shm"); !strings.Contains(word, "swap") {
+		t.Errorf("of tmpfs: %s", word)
+	}
+	if word := erasure("/nonexistent"); !strings.Contains(word, "not known") {
+		t.Errorf("of nothing: %s", word)
+	}
+	if word := erasure("/"); word == "" {
+		t.Error("of / nothing is said")
+	}
+}
+
+func TestSomebodyElsesHome(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: only root can give a directory away")
+	}
+	d := newDesk(t, memoryDir(t))
+	d.must(os.Chown(d.Dirs.Home, 65534, 65534))
+	for _, err := range []error{d.Link(d.app("gh"), false), d.Unlink("gh", false, false)} {
+		if !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "as its owner") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if _, err := os.Lstat(d.Dirs.Config); err == nil {
+		t.Error("something was made in it")
+	}
+}
