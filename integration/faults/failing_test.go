@@ -13,9 +13,15 @@ import (
 
 const workerRole = "tokenfs-worker"
 
-// Each call that a worker makes to start fails once: the next worker goes on,
-// and nothing is lost.
+// Each call that a worker makes to start fails once, or a signal comes in the
+// middle of it: that worker goes on, or the next one, and nothing is lost.
 func TestWorkerWithCallsRefused(t *testing.T) {
+	for what, signal := range map[string]unix.Signal{"refused": 0, "killed": unix.SIGKILL, "terminated": unix.SIGTERM, "interrupted": unix.SIGURG} {
+		t.Run(what, func(t *testing.T) { disturbWorkers(t, signal) })
+	}
+}
+
+func disturbWorkers(t *testing.T, signal unix.Signal) {
 	u := installed.New(t, command(t), installed.Packaged)
 	l, said, code := launch(u, watched(), refusal{}, "mount")
 	if code != 0 {
@@ -24,9 +30,11 @@ func TestWorkerWithCallsRefused(t *testing.T) {
 	u.Shell("echo 0 > " + u.Path("count"))
 	count := 0
 	for _, r := range refusals {
-		if r.name == "fork" || r.name == "socket" || r.name == "pipe2" {
+		r.kill = signal
+		switch {
+		case signal == 0 && (r.name == "fork" || r.name == "socket" || r.name == "pipe2"):
 			r.role = "keeper"
-		} else {
+		case signal != unix.SIGURG: // which ends nobody
 			r.role = workerRole
 		}
 		hits := 0

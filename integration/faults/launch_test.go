@@ -93,7 +93,8 @@ const (
 	everything = 1 << 30
 )
 
-// A refusal makes calls of one kind fail: Count of them, after Skip.
+// A refusal makes calls of one kind fail, or has a signal come in the middle of
+// them: count of them, after skip.
 type refusal struct {
 	name  string
 	nr    int
@@ -271,6 +272,7 @@ var refusals = []refusal{
 	{name: "pipe2", nr: unix.SYS_PIPE2, errno: unix.EMFILE},
 	{name: "prctl", nr: unix.SYS_PRCTL, errno: unix.EPERM},
 	{name: "recvmsg", nr: unix.SYS_RECVMSG, errno: unix.ENOMEM},
+	{name: "fallocate", nr: unix.SYS_FALLOCATE, errno: unix.ENOMEM},
 }
 
 func watched() (calls []int) {
