@@ -172,6 +172,29 @@ func TestNobodyReachesAWorkerThatIsStarting(t *testing.T) {
 	u.NothingLeft()
 }
 
+// Nor while it is upgraded: the keeper executes the new program, a holder has
+// everything meanwhile, and a rehearsal comes first.
+func TestNobodyReachesAnUpgrade(t *testing.T) {
+	u := installed.New(t, command(t), installed.Packaged)
+	tellYama(t)
+	u.Must("mount")
+	u.Shell("echo still here > " + u.Path("x"))
+	keeper := u.Status().Mount.PID
+	o := order{Below: keeper, Self: true, Kill: keeper, Kills: max(*kills/2, 25), File: u.Path("x"), Trace: true, Upgrade: u.Command}
+	r := begin(t, u, o).end(o)
+	r.wantNone(t, true)
+	s := u.Status()
+	if r.LastFile != "still here\n" || s.Mount.PID != keeper {
+		t.Errorf("the file holds %q; the keeper is %d, and was %d", r.LastFile, s.Mount.PID, keeper)
+	}
+	if r.Upgrades < o.Kills/5 || s.Mount.Upgrades != r.Upgrades {
+		t.Errorf("%d upgrades after %d kills; status counts %d", r.Upgrades, r.Kills, s.Mount.Upgrades)
+	}
+	t.Logf("%d upgrades among them", r.Upgrades)
+	u.Must("unmount")
+	u.NothingLeft()
+}
+
 // Nor while the filesystem is being mounted, used and unmounted.
 func TestNobodyReachesAFilesystemThatIsMounted(t *testing.T) {
 	u := installed.New(t, command(t), installed.Packaged)

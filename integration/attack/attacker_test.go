@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,12 +29,15 @@ type order struct {
 	Kills int    // how many
 	File  string // that a new one serves; "": wait for a moment instead
 	Trace bool   // ptrace, too
+
+	Upgrade string // the command, to be upgraded after every fifth kill
 }
 
 // A report is what came of it.
 type report struct {
 	UID      int
 	Kills    int
+	Upgrades int
 	Targets  int            // different processes that were attacked
 	Tries    map[string]int // by way
 	Refused  map[string]int // tries that the kernel answered with a no, not with "no such process"
@@ -246,5 +250,12 @@ func (a *attacker) killThem() {
 		}
 		a.report.LastFile = string(b)
 		a.report.Slowest = max(a.report.Slowest, time.Since(start))
+		if a.Upgrade != "" && a.report.Kills%5 == 0 {
+			if said, err := exec.Command(a.Upgrade, "upgrade").CombinedOutput(); err != nil {
+				a.report.Trouble = fmt.Sprintf("upgrade: %v: %s", err, said)
+				return
+			}
+			a.report.Upgrades++
+		}
 	}
 }
