@@ -11,14 +11,14 @@ MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integra
 # every thread can no longer do, and what is in swap and core dumps.
 PURE     = ./lifecycle/sandbox ./integration/attack
 # Packages whose tests need root, to mount what they compare with.
-# Packages that take longer than make test may: see test-long.
-SLOW     = tokenfs/integration/faults
+# Packages whose tests mostly wait, and can do that side by side.
+WAITING  = ./integration/faults
 APPS     = tokenfs/integration/clients
 LOGIN    = tokenfs/integration/login
 # Of the programs that test-apps runs, what needs no more than Debian's MSAL.
 FEW_APPS = 'TestSearchFinds|TestMSALPython|GitCredential/^linked$$'
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
-TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(ROOTS) $(SLOW) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
+TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROOTS) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
 
 .PHONY: build
 build: ## bin/tokenfs, one static file
@@ -47,12 +47,13 @@ bin/demo:
 
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
-	@echo 'NOT TESTED here: $(SLOW), and most of $(APPS). Try: make test-long test-apps'
+	@echo 'NOT TESTED here: most of $(APPS). Try: make test-apps'
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -parallel 8 -timeout 5m $(WAITING) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
@@ -70,7 +71,7 @@ packages: ## what the tests need from Debian or Ubuntu
 test-long: packages ## the long forms: a million random operations, 200 memory samples
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
 	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
-	$(GO) test -count=1 -v -timeout 60m ./integration/faults -many -thorough
+	$(GO) test -count=1 -v -timeout 60m ./integration/faults -many -thorough -pauses 1000
 
 .PHONY: test-apps
 test-apps: ## real programs sign in: installs them from Debian, npm and the Go proxy

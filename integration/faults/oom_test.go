@@ -60,6 +60,7 @@ func memoryOf(pid int) (pages string, kB int) {
 // Where memory runs out the worker goes and comes back. If there is no end to
 // it, the keeper ends everything in good order, rather than be killed itself.
 func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
 	u := installed.New(t, command(t), installed.Packaged)
 	u.Must("mount")
 	s := u.Status()

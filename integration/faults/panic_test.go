@@ -12,6 +12,7 @@ import (
 // A panic ends the request that it happened in, and nothing else; it is logged
 // without data, and counted for as long as the filesystem is mounted.
 func TestPanicInARequest(t *testing.T) {
+	t.Parallel()
 	u := installed.New(t, command(t, "tokenfs_torture"), installed.Packaged)
 	o := giveOrders(u)
 	u.Must("mount")

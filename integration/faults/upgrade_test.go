@@ -40,6 +40,7 @@ func isUnfit() bool {
 
 // A new version that does not live to take over never gets what it would lose.
 func TestUpgradeToAnUnfitVersion(t *testing.T) {
+	t.Parallel()
 	u := installed.New(t, command(t), installed.Packaged)
 	u.Must("mount")
 	u.Shell("echo secret > " + u.Path("x"))
