@@ -111,6 +111,7 @@ const (
 )
 
 func work(name string) error {
+	offerToOOMKiller()
 	if err := obeyTest(); err != nil {
 		return err
 	}
@@ -124,7 +125,6 @@ func work(name string) error {
 		return fmt.Errorf("taking over the filesystem: %w", err)
 	}
 	conn.SetDeadline(time.Time{}) // from here on the keeper says something when it likes
-	offerToOOMKiller()
 	w := &workerProcess{conn: conn}
 	w.more = sync.NewCond(&w.mu)
 	if err := w.lockDown(); err != nil {
