@@ -1,7 +1,9 @@
 package login
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -150,4 +152,51 @@ func TestUnits(t *testing.T) {
 	u.seen("systemd-analyze verify finds nothing; %s", s.do("systemd-analyze --user --no-pager security tokenfs.service | tail -n 1; tokenfs status | grep ^memory"))
 	s.end()
 	u.gone()
+}
+
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	console := u.root("script --quiet --return --command 'login -f " + u.name + "' /dev/null")
+	console.Stdin = strings.NewReader(put + "\ncat $XDG_RUNTIME_DIR/tokenfs/token | tr a-z A-Z\nloginctl show-session $XDG_SESSION_ID -p Service -p Class -p Type | xargs\nexit\n")
+	said := u.must(run(console))
+	if !strings.Contains(said, "SECRET") || !strings.Contains(said, "Service=login Type=tty Class=user") {
+		t.Errorf("the console said %q", said)
+	}
+	u.seen("mounted at the first command of a login on a console; everything was gone %v after it", u.gone())
+}
+
+// A service of the user's needs no dependency to find the filesystem.
+func TestService(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	u.must(u.as("su " + u.name + ` --command 'mkdir -p ~/.config/systemd/user/default.target.wants && printf "[Service]\nType=oneshot\nExecStart=sh -c \"date >%%t/tokenfs/token\"\n" >~/.config/systemd/user/app.service && ln -s ../app.service ~/.config/systemd/user/default.target.wants/'`))
+	s := u.open()
+	u.eventually("the service has ended", func() bool { return s.do("systemctl --user show --property SubState --value app") == "dead" })
+	if said := s.do("systemctl --user show --property Result --value app; cat $XDG_RUNTIME_DIR/tokenfs/token"); !strings.HasPrefix(said, "success\n") || !strings.Contains(said, ":") {
+		t.Errorf("the service's file: %q\n%s", said, u.journal())
+	}
+	u.seen("a user service wanted by default.target wrote its file there")
+	s.end()
+	u.gone()
+}
+
+func TestManyLogins(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	const many = 12
+	var all sync.WaitGroup
+	said := make([]string, many)
+	for i := range many {
+		all.Go(func() {
+			said[i], _ = run(u.ssh(u.name, fmt.Sprintf("echo %d >$XDG_RUNTIME_DIR/tokenfs/%[1]d; until [ $(ls $XDG_RUNTIME_DIR/tokenfs | wc -l) = %d ]; do sleep 0.1; done; cat $XDG_RUNTIME_DIR/tokenfs/%[1]d", i, many)))
+		})
+	}
+	all.Wait()
+	for i, s := range said {
+		if s != fmt.Sprint(i) {
+			t.Errorf("login %d said %q", i, s)
+		}
+	}
+	u.seen("%d logins at once, the first ones of this user, had one filesystem at their first command; everything was gone %v after the last one", many, u.gone())
 }

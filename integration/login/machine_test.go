@@ -2,6 +2,7 @@ package login
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +24,10 @@ var (
 	slow  = flag.Duration("patience", 30*time.Second, "how long anything may take that is waited for")
 )
 
+// buildTimeout is for downloading and installing a system: a minute, where the
+// network and the machine have nothing else to do.
+const buildTimeout = 8 * time.Minute
+
 // A machine is a container that was booted for the tests of this run.
 type machine struct {
 	cache  string // absolute
@@ -37,10 +42,14 @@ func boot(dir string) (m *machine, err error) {
 	if m.cache, err = filepath.Abs(*cache); err != nil {
 		return nil, err
 	}
-	system := exec.Command("./system.sh", m.cache)
+	late, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	system := exec.CommandContext(late, "./system.sh", m.cache)
+	system.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	system.Cancel = func() error { return unix.Kill(-system.Process.Pid, unix.SIGTERM) }
 	system.Stderr = os.Stderr
 	if err := system.Run(); err != nil {
-		return nil, fmt.Errorf("no system to boot: %w", err)
+		return nil, fmt.Errorf("no system to boot: %w", errors.Join(err, late.Err()))
 	}
 	var console bytes.Buffer
 	run := filepath.Join(dir, "run")

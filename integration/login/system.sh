@@ -10,7 +10,7 @@ key=$(sha256sum <"$here/system.sh" | cut -d' ' -f1)
 [ "$(cat "$dir/root.key" 2>/dev/null)" != "$key" ] || exit 0
 rm -rf "$dir/root.key" "$dir/root"
 
-"$here/../packages.sh" mmdebstrap >&2
+"$here/../packages.sh" mmdebstrap gpg mount >&2
 
 packages=systemd-sysv,dbus-user-session,libpam-systemd,openssh-server,fuse3
 packages=$packages,polkitd,cron,sudo,tmux,screen,mosh,procps,iproute2
