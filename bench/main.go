@@ -67,7 +67,7 @@ func measure(args []string) error {
 		os.Exit(1)
 	}()
 
-	r := &report{rivals: list, begun: time.Now(), rounds: o.rounds, slice: o.slice}
+	r := &report{rivals: list, begun: time.Now(), rounds: o.rounds, slice: o.slice, load: loadAverage()}
 	for _, rv := range list {
 		if b.describe(rv); rv.absent == "" && !wanted(rv.name, o.against) {
 			rv.absent = "not asked for"

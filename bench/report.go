@@ -19,6 +19,7 @@ type report struct {
 	begun  time.Time
 	rounds int
 	slice  time.Duration
+	load   string
 	cells  map[string]map[*rival]*cell
 	spent  map[*rival]*costs
 	lives  map[*rival]*lifetime
@@ -43,8 +44,8 @@ func (r *report) find(name string) *rival {
 }
 
 func (r *report) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n%s, %d CPUs, Linux %s, %s, %d rounds of %v\n\n", r.begun.UTC().Format("2006-01-02 15:04"),
-		cpuName(), runtime.NumCPU(), kernel(), runtime.Version(), r.rounds, r.slice)
+	fmt.Fprintf(w, "\n%s\n%s, %d CPUs, Linux %s, %s, %d rounds of %v, load average before %s\n\n", r.begun.UTC().Format("2006-01-02 15:04"),
+		cpuName(), runtime.NumCPU(), kernel(), runtime.Version(), r.rounds, r.slice, r.load)
 	for _, rv := range r.rivals {
 		if rv.absent != "" {
 			fmt.Fprintf(w, "  %-10s NOT MEASURED: %s\n", rv.name, rv.absent)
@@ -55,6 +56,13 @@ func (r *report) print(w io.Writer) {
 	r.table(w)
 	r.ratios(w)
 	r.rest(w)
+}
+
+// loadAverage says what else the machine was doing: of the last minute.
+func loadAverage() string {
+	b, _ := os.ReadFile("/proc/loadavg")
+	one, _, _ := strings.Cut(string(b), " ")
+	return one
 }
 
 func cpuName() string {
