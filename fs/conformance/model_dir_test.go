@@ -72,7 +72,9 @@ func runGetdents(s *side, o op) string {
 		*st = stream{active: true, whole: true, began: s.steps, start: map[string]bool{}, seen: map[string]int{}, next: map[int64]string{}}
 		pos, err := unix.Seek(h.fd, 0, unix.SEEK_CUR)
 		st.whole = err == nil && pos == 0
-		if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", h.fd), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_CLOEXEC, 0); err == nil {
+		if fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", h.fd), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME|unix.O_CLOEXEC, 0); err != nil {
+			st.whole = false // its mode has changed: what is there cannot be told
+		} else {
 			list, _ := readEntries(fd)
 			unix.Close(fd)
 			for _, e := range list {

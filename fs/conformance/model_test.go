@@ -60,7 +60,7 @@ func (a *arena) run(ops []op, log func(i int, tested, want string)) *difference 
 		}
 		defer func() {
 			s.close()
-			if err := os.RemoveAll(s.top); err != nil {
+			if err := removeAll(s.top); err != nil {
 				fmt.Fprintln(os.Stderr, "cleaning up:", err)
 			}
 		}()

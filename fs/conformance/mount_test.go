@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,6 +141,10 @@ type mounted struct {
 // mount starts a daemon for the test and stops it at the end.
 func mount(t testing.TB, opt mountOptions) *mounted {
 	t.Helper()
+	given := os.Getenv(envDir)
+	if given != "" && opt.special() {
+		t.Skipf("NOT RUN: %s is set: no mount with %+v here", envDir, opt)
+	}
 	base := tempDir(t)
 	if opt.UID != 0 { // the daemon keeps its lock and socket beside the mount
 		if err := os.Chown(base, int(opt.UID), int(opt.UID)); err != nil {
@@ -148,16 +153,13 @@ func mount(t testing.TB, opt mountOptions) *mounted {
 	}
 	m := &mounted{Dir: filepath.Join(base, "tokenfs"), Ref: filepath.Join(base, "tmpfs-0")}
 	mountReference(t, m.Ref, opt)
-	if dir := os.Getenv(envDir); dir != "" {
-		if opt.special() {
-			t.Skipf("%s is set: no mount with %+v here", envDir, opt)
-		}
-		sub, err := os.MkdirTemp(dir, "conformance-")
+	if given != "" {
+		sub, err := os.MkdirTemp(given, "conformance-")
 		if err != nil {
 			t.Fatal(err)
 		}
 		os.Chmod(sub, 0o755)
-		t.Cleanup(func() { os.RemoveAll(sub) })
+		t.Cleanup(func() { remove(t, sub) })
 		m.Dir = sub
 		return m
 	}
@@ -225,12 +227,25 @@ func tempDir(t testing.TB) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("cleaning up: %v", err)
-		}
-	})
+	t.Cleanup(func() { remove(t, dir) })
 	return dir
+}
+
+func remove(t testing.TB, dir string) {
+	if err := removeAll(dir); err != nil {
+		t.Errorf("cleaning up: %v", err)
+	}
+}
+
+// removeAll is os.RemoveAll, but modes keep nobody from removing what is his.
+func removeAll(dir string) error {
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			os.Chmod(path, 0o700) // before it is read
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
 }
 
 // start runs the daemon and returns when the filesystem answers.
