@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -13,12 +15,18 @@ import (
 func appsVerb(args []string) error {
 	flags, named := newFlags("apps")
 	asJSON := flags.Bool("json", false, "")
-	if err := parseFlags(flags, args, 0); err != nil {
+	if err := parseFlags(flags, args, -1); err != nil {
 		return err
+	}
+	if *asJSON && flags.NArg() > 0 {
+		return usageErrorf("apps: --json tells of all apps: leave out %s", flags.Arg(0))
 	}
 	e, err := engineFor(flags, *named)
 	if err != nil {
 		return err
+	}
+	if flags.NArg() > 0 {
+		return printKnown(flags.Args(), e.Mountpoint)
 	}
 	r, err := e.Survey()
 	if err != nil {
@@ -65,6 +73,54 @@ func printApps(r apps.Report, dirs apps.Dirs) {
 	if len(absent) > 0 {
 		printf("\nnot installed: %s\n", strings.Join(absent, ", "))
 	}
+}
+
+// printKnown shows what the table has of apps.
+func printKnown(names []string, mountpoint string) error {
+	for i, name := range names {
+		a, err := apps.Find(name)
+		if err != nil {
+			return usageErrorf("apps: %v", err)
+		}
+		if i > 0 {
+			printf("\n")
+		}
+		out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		line := func(what, format string, args ...any) { fmt.Fprintf(out, what+"\t"+format+"\n", args...) }
+		line("app", "%s: %s", a.Name, a.Title)
+		for _, p := range a.Places {
+			line("place", "%s, which becomes %s", filepath.Join(p.Dir, p.File), filepath.Join(mountpoint, p.Name, p.File))
+			for _, s := range p.Secrets {
+				line("  secret", "%s (%s): %s", s.Pattern, s.Class, s.What)
+			}
+			if len(p.Keep) > 0 {
+				line("  on disk", "%s", strings.Join(p.Keep, " "))
+			}
+			if locks := slices.Concat(p.Locks, p.Flocks); len(locks) > 0 {
+				line("  locks", "%s", strings.Join(locks, " "))
+			}
+		}
+		for _, v := range a.Variables(mountpoint) {
+			line("variable", "%s=%s", v.Name, v.Value)
+		}
+		for _, s := range a.Settings {
+			line("why", "%s=%s: %s", s.Variable, s.Value, s.Why)
+		}
+		if a.Login != "" {
+			line("login", "%s", a.Login)
+		}
+		if a.Since != "" {
+			line("versions", "%s", a.Since)
+		}
+		for _, q := range a.Quirks {
+			line("note", "%s", q)
+		}
+		for _, source := range a.Sources {
+			line("source", "%s", source)
+		}
+		out.Flush()
+	}
+	return nil
 }
 
 // newEngine is about the filesystem at a mountpoint, be it mounted or not.

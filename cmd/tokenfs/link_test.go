@@ -67,10 +67,11 @@ func TestLinkUsage(t *testing.T) {
 	asUser(t, func(a *account) {
 		for _, args := range [][]string{
 			{"link"}, {"link", "--all", "npm"}, {"link", "--all", "--yes-lose"}, {"link", "emacs"}, {"unlink"}, {"unlink", "emacs"}, {"unlink", "--all", "npm"},
-			{"env", "--format", "csh", "npm"}, {"env"}, {"env", "emacs"}, {"apps", "npm"}, {"link", "/etc/passwd"},
+			{"env", "--format", "csh", "npm"}, {"env"}, {"env", "emacs"}, {"apps", "emacs"}, {"apps", "--json", "npm"}, {"link", "/etc/passwd"},
 		} {
 			a.tokenfs(exitUsage, "", args...)
 		}
+		a.tokenfs(exitOK, "access and refresh tokens", "apps", "azure-cli", "npm")
 		a.tokenfs(exitOK, "mounted", "mount")
 		a.tokenfs(exitFailure, "--yes-lose", "link", "npm")
 		a.must("echo '//r/:_authToken=" + aToken + "' > ~/.npmrc")

@@ -7,7 +7,7 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs unmount
        tokenfs status [--json]
        tokenfs wipe [PATH ...]
-       tokenfs apps [--json]
+       tokenfs apps [--json | APP ...]
        tokenfs link APP ... | --all
        tokenfs unlink APP ... | --all
        tokenfs env [APP ...] [--format FORMAT]
@@ -162,9 +162,11 @@ example:
 `
 
 const appsUsage = `usage: tokenfs apps [--json] [--mountpoint DIR]
+       tokenfs apps APP ... [--mountpoint DIR]
 
 Lists the apps that tokenfs knows and that are here: whether they are linked,
-which of their secrets lie on disk in plain sight, and what to run about it.
+which of their secrets lie on disk in plain sight, and what to run about it. Of
+an APP it tells what is known: its files, what a logout costs, and how that is known.
 
   --json   for programs: fields keep their meaning as long as format_version does
 

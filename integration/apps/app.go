@@ -174,15 +174,12 @@ func matches(patterns []string, name string) bool {
 	return false
 }
 
-// costly says that the place has nothing that is renewable: a logout would
-// always cost something.
+// costly says that a logout would cost something sooner or later, whatever is
+// there now: settings, or all there is.
 func (p *Place) costly() bool {
-	for _, s := range p.Secrets {
-		if s.Class == Renewable {
-			return false
-		}
-	}
-	return true
+	renewable := slices.ContainsFunc(p.Secrets, func(s Secret) bool { return s.Class == Renewable })
+	mixed := slices.ContainsFunc(p.Secrets, func(s Secret) bool { return s.Class == Mixed })
+	return mixed || !renewable
 }
 
 // Table is every application that is known by name.

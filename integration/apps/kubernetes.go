@@ -27,16 +27,19 @@ var kubernetes = []App{
 	},
 	{
 		Name: "kubectl", Title: "kubectl: the kubeconfig",
-		Programs: []string{"kubectl"},
+		Programs: []string{"kubectl"}, Login: "the next kubectl command, for what a plugin signs in",
 		Places: []Place{{
 			Dir: "~/.kube", Variable: "KUBECONFIG", Names: "config", Name: "kube",
-			Secrets: []Secret{{"config", Mixed, "clusters, contexts and users, with tokens and client certificates"}},
-			Marks:   []string{"token", "client-key-data", "password", "id-token", "access-token"},
-			Keep:    []string{"cache/"},
-			Locks:   []string{"config.lock"},
+			Secrets: []Secret{
+				{"config", Mixed, "clusters, contexts and users, with tokens and client certificates"},
+				{"gke_gcloud_auth_plugin_cache", Renewable, "access tokens for Google's clusters"},
+			},
+			Marks: []string{"token", "client-key-data", "password", "id-token", "access-token"},
+			Keep:  []string{"cache/"},
+			Locks: []string{"config.lock"},
 		}},
 		Since:   "any; run with 1.32",
 		Quirks:  []string{"a lock that a killed kubectl left makes every change fail at once, for ever: tokenfs doctor finds it"},
-		Sources: []string{"kubernetes/client-go: tools/clientcmd/loader.go"},
+		Sources: []string{"kubernetes/client-go: tools/clientcmd/loader.go", "kubernetes/cloud-provider-gcp: cmd/gke-gcloud-auth-plugin"},
 	},
 }

@@ -257,6 +257,9 @@ func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
 	}
 	if len(costs) == 0 && p.costly() {
 		for _, s := range p.Secrets {
+			if s.Class == Renewable {
+				continue
+			}
 			costs = append(costs, Cost{filepath.Join(dir, s.Pattern), s.Class, s.What + ", once there are any"})
 		}
 	}
