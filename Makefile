@@ -14,15 +14,16 @@ PURE     = ./lifecycle/sandbox ./integration/attack
 # Packages whose tests mostly wait, and can do that side by side.
 WAITING  = ./integration/faults
 APPS     = tokenfs/integration/clients
-LOGIN    = tokenfs/integration/login
+LOGIN    = tokenfs/integration/login tokenfs/integration/pam
 # Of the programs that test-apps runs, what needs no more than Debian's MSAL.
 FEW_APPS = 'TestSearchFinds|TestMSALPython|GitCredential/^linked$$'
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
 TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROOTS) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
 
 .PHONY: build
-build: ## bin/tokenfs, one static file
+build: ## bin/tokenfs, one static file, and bin/tokenfs-pam
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.releaseVersion=$(VERSION)' -o bin/tokenfs ./cmd/tokenfs
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/tokenfs-pam ./cmd/tokenfs-pam
 
 PREFIX ?= /usr/local
 PROGRAM ?= bin/tokenfs
@@ -35,6 +36,12 @@ install: ## the program and its systemd units, below $(DESTDIR)$(PREFIX); root o
 	install -D -m 0644 packaging/systemd/tokenfs.preset $(SYSTEMD)/user-preset/90-tokenfs.preset
 	install -D -m 0644 packaging/systemd/user@.service.conf $(SYSTEMD)/system/user@.service.d/tokenfs.conf
 	install -D -m 0644 packaging/profile.d/tokenfs.sh $(DESTDIR)/etc/profile.d/tokenfs.sh
+
+.PHONY: install-pam
+install-pam: ## for hosts without a systemd user manager, after install
+	install -D -o root -g root -m 0755 $(PROGRAM)-pam $(DESTDIR)$(PREFIX)/libexec/tokenfs-pam
+	install -d $(DESTDIR)/usr/share/pam-configs
+	sed 's,/usr/libexec,$(PREFIX)/libexec,' packaging/pam/tokenfs >$(DESTDIR)/usr/share/pam-configs/tokenfs
 
 .PHONY: demo
 demo: bin/demo ## a guided tour with a real app; two minutes
@@ -54,7 +61,7 @@ test: packages check ## unit, conformance and integration tests
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -parallel 8 -timeout 5m $(WAITING) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
 
@@ -92,7 +99,7 @@ soak: packages ## the same clients without kills, for DURATION
 .PHONY: test-login
 test-login: ## users log in and out of a Debian with systemd, in a container; root only
 	@integration/packages.sh systemd-container openssh-client
-	@$(GO) test -count=1 -v -parallel 6 -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
+	@$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

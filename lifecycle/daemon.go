@@ -27,6 +27,7 @@ type Options struct {
 
 	AtLogout   AtLogout // as it is: the zero value wipes at once
 	Login      bool     // belongs to the user's logins, and waits for the first one
+	Leader     int      // of a login session it is for, where no logind tells
 	RootLogins bool     // with Login: root's own, too
 
 	Version string                           // shown in status
@@ -385,6 +386,10 @@ func (d *daemon) handle(r request) (answer reply) {
 	case verbRelease:
 		if answer.Released = d.session.release(r.Lease); answer.Released > 0 {
 			d.journal.logf("released: %d leases", answer.Released)
+		}
+	case verbLogin:
+		if err := d.session.login(r.Leader); err != nil {
+			return failure(err)
 		}
 	case verbUpgrade:
 		goOn, err := d.upgrade()

@@ -140,20 +140,25 @@ func startOf(pid int) (string, error) {
 
 // releaseAfter ends a lease with its process.
 func (s *session) releaseAfter(id int, process *os.File) {
-	defer process.Close()
-	raw, err := process.SyscallConn()
-	if err == nil {
-		err = raw.Read(func(fd uintptr) bool {
-			n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			return n == 1
-		})
-	}
-	if err != nil {
+	if err := awaitEnd(process); err != nil {
 		s.logf("wait for the command of lease %d: %v", id, err)
 	}
 	if s.release(id) > 0 {
 		s.logf("lease %d ended with its command", id)
 	}
+}
+
+// awaitEnd returns when the process has ended that a pidfd stands for.
+func awaitEnd(process *os.File) error {
+	defer process.Close()
+	raw, err := process.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n == 1
+	})
 }
 
 // resumeLeases finds the processes again after an upgrade.

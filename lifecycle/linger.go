@@ -138,9 +138,9 @@ func inLoginSession(pid int) bool {
 // lingering held.
 func (s *session) lingerFor(l *lease) error {
 	s.mu.Lock()
-	bus, follows := s.bus, s.state.Follows
+	bus, follows := s.bus, s.state.Follows && !s.state.Counts
 	s.mu.Unlock()
-	if !follows {
+	if !follows { // or without a logind that could take anything away
 		return nil
 	}
 	if bus == nil {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/pamservice"
 )
 
 // logind is a connection to systemd-logind, or elogind, over the system bus. See
@@ -169,12 +171,9 @@ func (l *logind) logins(uid int) (n int, greeter bool, err error) {
 	return n, greeter, nil
 }
 
-// isLogin says whether a session is what a person opens: over ssh, on a console
-// or in a display manager. Changing user and running jobs is not that, although
-// PAM may have been asked to open a session for it.
+// isLogin says whether a session is what a person opens.
 func isLogin(class, service, state string) bool {
-	switch service, _, _ = strings.Cut(service, "-"); service {
-	case "su", "sudo", "runuser", "doas", "pkexec", "polkit", "cron", "crond", "atd", "systemd":
+	if !pamservice.OpensLogin(service) {
 		return false
 	}
 	// With systemd 256 come user-early, user-light and more.

@@ -47,6 +47,7 @@ const (
 	verbUnmount  = "unmount"
 	verbUpgrade  = "upgrade"
 	verbHold     = "hold"
+	verbLogin    = "login"
 	verbRelease  = "release"
 )
 
@@ -60,6 +61,7 @@ type request struct {
 	Seconds int64  `json:"seconds,omitempty"`
 	Command string `json:"command,omitempty"` // its name, for status
 	Lease   int    `json:"lease,omitempty"`
+	Leader  int    `json:"leader,omitempty"` // of a login session
 
 	peer *unix.Ucred // who asks
 }
@@ -115,6 +117,9 @@ func parseRequest(line []byte) (request, error) {
 	if (r.Seconds != 0 || r.Command != "") && r.Verb != verbHold || r.Lease != 0 && r.Verb != verbRelease {
 		return r, faultf(BadRequest, "request: %s is not about leases", r.Verb)
 	}
+	if (r.Leader > 0) != (r.Verb == verbLogin) {
+		return r, faultf(BadRequest, "request: login, and nothing else, needs the leader of a session")
+	}
 	switch r.Verb {
 	case verbHold:
 		if err := checkHold(r); err != nil {
@@ -125,7 +130,7 @@ func parseRequest(line []byte) (request, error) {
 			return r, err
 		}
 	case verbWipe:
-	case verbStatus, verbUnmount, verbUpgrade, verbRelease:
+	case verbStatus, verbUnmount, verbUpgrade, verbRelease, verbLogin:
 	default:
 		if testVerb(r.Verb) {
 			break

@@ -60,6 +60,7 @@ func (d *daemon) resume(context.Context) error {
 		return err
 	}
 	d.session.resumeLeases()
+	d.session.resumeLeaders()
 	d.serve()
 	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil

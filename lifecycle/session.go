@@ -45,6 +45,8 @@ type sessionState struct {
 	Leases   []lease       `json:"leases"`
 	LastID   int           `json:"last_id"`
 	Lingers  bool          `json:"lingers"` // because of us
+	Leaders  []leader      `json:"leaders,omitempty"`
+	Counts   bool          `json:"counts,omitempty"` // leaders, as there is no logind
 }
 
 func newSession(uid int, state sessionState, finish func(), logf func(string, ...any)) *session {
@@ -129,6 +131,9 @@ func (d *daemon) startSession(ctx context.Context) error {
 	}
 	// What somebody mounts elsewhere may be for anything.
 	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn()
+	if d.opts.Leader != 0 && !d.session.state.Follows {
+		return d.session.login(d.opts.Leader)
+	}
 	return nil
 }
 
@@ -199,6 +204,12 @@ func (s *session) run() {
 // ask brings logins up to date, and says whether to try again soon.
 func (s *session) ask() (again bool) {
 	if !s.state.Follows {
+		return false
+	}
+	if s.state.Counts {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.logins = len(s.state.Leaders)
 		return false
 	}
 	if s.bus == nil {

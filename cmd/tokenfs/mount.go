@@ -18,6 +18,7 @@ func mount(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
+	leader := flags.Int("leader", 0, "") // for tokenfs-pam
 	mountFlags(flags)
 	flags.String("on-logout", "", "")
 	flags.String("grace", "", "")
@@ -32,7 +33,7 @@ func mount(args []string) (err error) {
 		flags.Set("mountpoint", flags.Arg(0))
 	}
 	var s settings
-	if *login {
+	if *login || *leader != 0 {
 		defer func() { noteFailure(s, err) }()
 	}
 	if s, err = loadSettings(); err != nil {
@@ -47,13 +48,20 @@ func mount(args []string) (err error) {
 			return err
 		}
 	}
-	if s.login = *login; s.login {
+	if s.login, s.leader = *login, *leader; s.login || s.leader != 0 {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
 	}
 	if *foreground {
 		return serve(s, *linked)
 	}
 	started, err := lifecycle.Start(s.daemonArgs(*linked)...)
+	for tries := 0; err == nil && !started && s.leader != 0; tries++ {
+		if err = lifecycle.Login(s.mountpoint, s.leader); err == nil || tries == 3 {
+			return err
+		}
+		// The session that it was for ended just now.
+		started, err = lifecycle.Start(s.daemonArgs(*linked)...)
+	}
 	var daemon *lifecycle.ErrDaemon
 	if errors.As(err, &daemon) {
 		return &reported{exitCode(daemon.ExitCode)}
@@ -121,6 +129,9 @@ func (s settings) daemonArgs(linked string) []string {
 	if s.login {
 		args = append(args, "--login")
 	}
+	if s.leader != 0 {
+		args = append(args, fmt.Sprintf("--leader=%d", s.leader))
+	}
 	for name, mode := range secretmemModes {
 		if mode == s.secretmem {
 			args = append(args, "--secretmem="+name)
@@ -150,6 +161,7 @@ func serve(s settings, linked string) error {
 		Skeleton:     skeleton,
 		AtLogout:     s.atLogout,
 		Login:        s.login,
+		Leader:       s.leader,
 		RootLogins:   s.rootLogins,
 		Version:      buildVersion().Version,
 		Ready: func() {

@@ -29,6 +29,7 @@ type settings struct {
 	atLogout   lifecycle.AtLogout
 	rootLogins bool
 	login      bool // only on the command line
+	leader     int  // as is this
 	private    lifecycle.Private
 }
 
