@@ -212,8 +212,8 @@ func TestModel(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-model.seed %d -model.ops %d", seed, *modelOps)
-	a := newArena(t, m.Dir, m.Ref)
 	empty := free(t, m.Dir)
+	a := newArena(t, m.Dir, m.Ref)
 	a.model(t, seed, *modelOps, nil)
 	if os.Getenv(envDir) == "" {
 		poll(t, 10*time.Second, "everything to be free again after all was removed", func() bool { return free(t, m.Dir) == empty })
