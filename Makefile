@@ -60,7 +60,7 @@ test: packages check ## unit, conformance and integration tests
 	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -parallel 8 -timeout 5m $(WAITING) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -parallel 8 -timeout 10m $(WAITING) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/quiet.awk || status=1; \
 	exit $$status
