@@ -52,7 +52,7 @@ func newPatient(t *testing.T) *patient {
 	p.plant(map[string]string{
 		"/proc/self/mountinfo": "1 0 8:1 / / rw - ext4 /dev/sda2 rw\n2 1 0:5 / /run/user/1000 rw - tmpfs tmpfs rw\n3 1 8:3 / /enc rw - ext4 /dev/mapper/home rw\n",
 	})
-	if err := errors.Join(os.Mkdir(filepath.Join(root, "dev/mapper"), 0o755), os.Symlink("../dm-1", filepath.Join(root, "dev/mapper/home"))); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "home/u"), 0o755), os.Mkdir(filepath.Join(root, "dev/mapper"), 0o755), os.Symlink("../dm-1", filepath.Join(root, "dev/mapper/home"))); err != nil {
 		t.Fatal(err)
 	}
 	mountpoint := filepath.Join(root, "run/user/1000/tokenfs")
