@@ -24,22 +24,49 @@ TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROO
 build: ## bin/tokenfs, one static file, and bin/tokenfs-pam
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.releaseVersion=$(VERSION)' -o bin/tokenfs ./cmd/tokenfs
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/tokenfs-pam ./cmd/tokenfs-pam
+	@$(MAKE) -s bin/share
+
+# Manual pages, completions and licences are made from the program and its sources.
+.PHONY: bin/share
+bin/share:
+	@rm -rf $@; mkdir -p bin; new=$$(mktemp -d bin/share.XXXXXX) && chmod 755 $$new && \
+	$(GO) run ./packaging/manual $(PROGRAM) $$new && packaging/licences.sh $$new/doc/tokenfs/licences && \
+	{ mv -T $$new $@ 2>/dev/null || rm -rf $$new; }
 
 PREFIX ?= /usr/local
 PROGRAM ?= bin/tokenfs
 SYSTEMD  = $(DESTDIR)$(PREFIX)/lib/systemd
+SHARE    = $(DESTDIR)$(PREFIX)/share
+DOC      = $(SHARE)/doc/tokenfs
+# Only root can give files away; packages say themselves whose they are.
+OWNER    = $(if $(filter 0,$(shell id -u)),-o root -g root)
 
 .PHONY: install
-install: ## the program and its systemd units, below $(DESTDIR)$(PREFIX); root only
-	install -D -o root -g root -m 0711 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/tokenfs
-	install -D -m 0644 packaging/systemd/tokenfs.service $(SYSTEMD)/user/tokenfs.service
-	install -D -m 0644 packaging/systemd/tokenfs.preset $(SYSTEMD)/user-preset/90-tokenfs.preset
-	install -D -m 0644 packaging/systemd/user@.service.conf $(SYSTEMD)/system/user@.service.d/tokenfs.conf
-	install -D -m 0644 packaging/profile.d/tokenfs.sh $(DESTDIR)/etc/profile.d/tokenfs.sh
+install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
+	@test -d bin/share || $(MAKE) -s bin/share
+	install -D $(OWNER) -m 0711 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/tokenfs
+	install -D $(OWNER) -m 0644 packaging/systemd/tokenfs.service $(SYSTEMD)/user/tokenfs.service
+	install -D $(OWNER) -m 0644 packaging/systemd/tokenfs.preset $(SYSTEMD)/user-preset/90-tokenfs.preset
+	install -D $(OWNER) -m 0644 packaging/systemd/user@.service.conf $(SYSTEMD)/system/user@.service.d/tokenfs.conf
+	install -D $(OWNER) -m 0644 packaging/profile.d/tokenfs.sh $(DESTDIR)/etc/profile.d/tokenfs.sh
+	test -e $(DESTDIR)/etc/tokenfs/config || install -D $(OWNER) -m 0644 packaging/config $(DESTDIR)/etc/tokenfs/config
+	cd bin/share && find * -type f -exec install -D $(OWNER) -m 0644 {} $(abspath $(SHARE))/{} \;
+	install -D $(OWNER) -m 0644 -t $(DOC) README.md SECURITY.md CHANGELOG.md LICENSE
+	install -D $(OWNER) -m 0644 packaging/apparmor/fusermount3 $(DOC)/examples/apparmor-fusermount3
+	install -D $(OWNER) -m 0644 packaging/environment.conf $(DOC)/examples/environment.conf
+
+.PHONY: deb
+deb: build ## a Debian package, in bin
+	packaging/deb/build.sh bin/tokenfs $(VERSION) bin
+
+.PHONY: test-package
+test-package: ## install, upgrade and remove that package on a Debian with systemd, in a container; root only
+	@integration/packages.sh systemd-container openssh-client
+	integration/package.sh
 
 .PHONY: install-pam
 install-pam: ## for hosts without a systemd user manager, after install
-	install -D -o root -g root -m 0755 $(PROGRAM)-pam $(DESTDIR)$(PREFIX)/libexec/tokenfs-pam
+	install -D $(OWNER) -m 0755 $(PROGRAM)-pam $(DESTDIR)$(PREFIX)/libexec/tokenfs-pam
 	install -d $(DESTDIR)/usr/share/pam-configs
 	sed 's,/usr/libexec,$(PREFIX)/libexec,' packaging/pam/tokenfs >$(DESTDIR)/usr/share/pam-configs/tokenfs
 

@@ -1,0 +1,81 @@
+#!/bin/bash
+# package.sh: install the Debian package on a Debian that has never seen it, log
+# in, upgrade it under a mounted filesystem, remove it. Root only; the machine is
+# that of the login tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cache=$PWD/build/login
+work=$(mktemp -d)
+name=tokenfs-package-$$
+container=
+inside() { nsenter --target "$leader" --mount --uts --ipc --net --pid --cgroup env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+as_alice() {
+	nsenter --target "$leader" --net ssh -F none -i "$cache/id" -o BatchMode=yes -o LogLevel=ERROR -o ConnectTimeout=10 \
+		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$@"
+}
+end() {
+	[ -z "$container" ] || { inside systemctl poweroff 2>/dev/null || :; wait "$container" 2>/dev/null || :; }
+	rm -rf "$work"
+	unshare --mount --propagation private sh -c \
+		"mount -t cgroup2 none /sys/fs/cgroup && find /sys/fs/cgroup/$name -depth -type d -exec rmdir {} +" 2>/dev/null || :
+}
+trap end EXIT
+trap 'exit 1' HUP INT TERM
+fail() { echo "FAIL: $*" >&2; exit 1; }
+seen() { echo "ok: $*"; }
+
+for v in v1.0.0 v1.0.1; do
+	make -s deb VERSION=$v >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb"; }
+	mv bin/tokenfs_${v#v}_*.deb "$work/$v.deb"
+done
+# From scratch, not out of go's cache of linked programs.
+rm -rf bin/tokenfs bin/share
+make -s deb VERSION=v1.0.1 >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb"; }
+cmp bin/tokenfs_1.0.1_*.deb "$work/v1.0.1.deb" || fail "two builds of the same version differ"
+rm -f bin/tokenfs_1.0.1_*.deb
+seen "two builds of the same version are the same bytes"
+
+integration/login/system.sh "$cache"
+mkdir "$work/nothing" "$work/run"
+integration/login/boot.sh "$cache/root" "$work/nothing" "$work/run" "$name" >"$work/console" 2>&1 &
+container=$!
+leader=
+for _ in $(seq 600); do
+	leader=$(cat "/proc/$container/task/$container/children" 2>/dev/null || :)
+	leader=${leader// /}
+	[ -n "$leader" ] && [ "$(inside systemctl is-system-running 2>/dev/null || :)" = running ] && break
+	kill -0 "$container" || { cat "$work/console"; fail "the machine does not boot"; }
+	sleep 0.1
+done
+[ "$(inside systemctl is-system-running)" = running ] || fail "the machine has not booted"
+for v in v1.0.0 v1.0.1; do inside sh -c "cat >/root/$v.deb" <"$work/$v.deb"; done
+inside sh -c 'useradd --create-home --shell /bin/bash alice && usermod --password "*" alice'
+
+inside find /usr /etc /var -xdev | sort >"$work/before"
+inside apt-get install -y /root/v1.0.0.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "apt install"; }
+mounted=$(as_alice alice@127.0.0.1 'stat -f -c %T $XDG_RUNTIME_DIR/tokenfs; tokenfs status --json | grep -c "\"active\": true"; tokenfs version')
+[[ $mounted == fuse*"tokenfs v1.0.0"* ]] || fail "after apt install a login has: $mounted"
+seen "apt install, then a login has a mount: ${mounted//$'\n'/, }"
+
+# A session that lasts.
+as_alice alice@127.0.0.1 'echo token >$XDG_RUNTIME_DIR/tokenfs/cache; exec 3<$XDG_RUNTIME_DIR/tokenfs/cache; echo there; read -r _; cat <&3; cat $XDG_RUNTIME_DIR/tokenfs/cache; echo "($(tokenfs status --json | grep "\"version\""))"' \
+	< <(sleep 1000 & echo $! >"$work/sleeper"; wait) >"$work/session" 2>&1 &
+for _ in $(seq 300); do grep -q there "$work/session" && break; sleep 0.1; done
+grep -q there "$work/session" || fail "the session: $(cat "$work/session")"
+inside apt-get install -y /root/v1.0.1.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "upgrade"; }
+after=$(as_alice alice@127.0.0.1 'cat $XDG_RUNTIME_DIR/tokenfs/cache; tokenfs status --json')
+[[ $after == token* && $after == *'"version": "v1.0.1"'* && $after == *'"upgrades": 1'* ]] || fail "after the upgrade: ${after:0:400}"
+seen "an upgrade of the package keeps alice's token, and her filesystem runs v1.0.1"
+
+inside apt-get remove -y tokenfs >"$work/log" 2>&1 || { tail "$work/log"; fail "apt remove"; }
+grep -q 'alice still had 1 file' "$work/log" || { cat "$work/log"; fail "removal does not tell who still had files"; }
+seen "$(grep 'still had' "$work/log")"
+inside grep -q tokenfs /proc/mounts && fail "still mounted"
+inside sh -c 'ls -d /run/user/*/tokenfs* 2>/dev/null' && fail "left in the runtime directory"
+inside pgrep -x 'tokenfs.*' && fail "a process is left"
+inside apt-get purge -y tokenfs >"$work/log" 2>&1 || fail "apt purge"
+inside find /usr /etc /var -xdev | sort >"$work/after"
+left=$(comm -13 "$work/before" "$work/after" | grep -v -e '^/var/\(log\|cache\|lib/apt\|lib/dpkg\|lib/systemd\|lib/private\|tmp\)' -e '^/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-' || :)
+[ -z "$left" ] || fail "left behind: $left"
+seen "removal leaves nothing"
+kill "$(cat "$work/sleeper")" 2>/dev/null || :
