@@ -14,6 +14,7 @@ as_alice() {
 		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$@"
 }
 end() {
+	[ ! -s "$work/sleeper" ] || kill "$(cat "$work/sleeper")" 2>/dev/null || :
 	[ -z "$container" ] || { inside systemctl poweroff 2>/dev/null || :; wait "$container" 2>/dev/null || :; }
 	rm -rf "$work"
 	unshare --mount --propagation private sh -c \
@@ -68,7 +69,7 @@ after=$(as_alice alice@127.0.0.1 'cat $XDG_RUNTIME_DIR/tokenfs/cache; tokenfs st
 seen "an upgrade of the package keeps alice's token, and her filesystem runs v1.0.1"
 
 inside apt-get remove -y tokenfs >"$work/log" 2>&1 || { tail "$work/log"; fail "apt remove"; }
-grep -q 'alice still had 1 file' "$work/log" || { cat "$work/log"; fail "removal does not tell who still had files"; }
+grep -q 'alice still had files in it (1)' "$work/log" || { cat "$work/log"; fail "removal does not tell who still had files"; }
 seen "$(grep 'still had' "$work/log")"
 inside grep -q tokenfs /proc/mounts && fail "still mounted"
 inside sh -c 'ls -d /run/user/*/tokenfs* 2>/dev/null' && fail "left in the runtime directory"
@@ -78,4 +79,3 @@ inside find /usr /etc /var -xdev | sort >"$work/after"
 left=$(comm -13 "$work/before" "$work/after" | grep -v -e '^/var/\(log\|cache\|lib/apt\|lib/dpkg\|lib/systemd\|lib/private\|tmp\)' -e '^/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-' || :)
 [ -z "$left" ] || fail "left behind: $left"
 seen "removal leaves nothing"
-kill "$(cat "$work/sleeper")" 2>/dev/null || :
