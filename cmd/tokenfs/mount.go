@@ -19,6 +19,7 @@ func mount(args []string) (err error) {
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
 	leader := flags.Int("leader", 0, "") // for tokenfs-pam
+	flags.MarkHidden("leader")
 	mountFlags(flags)
 	flags.String("on-logout", "", "")
 	flags.String("grace", "", "")

@@ -72,7 +72,7 @@ func TestHelpAgreesWithTheProgram(t *testing.T) {
 			found++
 			// Some the command gives to itself only.
 			if hidden := strings.Contains(read(t, source), `MarkHidden("`+m[1]+`")`); !told[m[1]] && !hidden {
-				t.Errorf("%s: no help tells of --%s", source, m[1])
+				t.Errorf("%s: no help tells of --%s: do so in usage.go, or hide it (MarkHidden)", source, m[1])
 			}
 		}
 	}
