@@ -113,7 +113,7 @@ func TestStatusTellsWhatIsOn(t *testing.T) {
 	u.Must("mount")
 	want := map[string]map[string]bool{
 		"keeper": {"ptrace_off": true, "core_dumps_off": true, "file_limit": true, "no_new_privs": false, "landlock": false, "seccomp": false},
-		"worker": {"ptrace_off": true, "core_dumps_off": true, "file_limit": !mounted.Race, "no_new_privs": true, "seccomp": true, "capabilities": true},
+		"worker": {"ptrace_off": true, "core_dumps_off": true, "file_limit": true, "no_new_privs": true, "seccomp": true, "capabilities": true},
 	}
 	processes := u.Status().Processes
 	if len(processes) != len(want) {
