@@ -16,7 +16,7 @@ WAITING  = ./integration/faults
 APPS     = tokenfs/integration/clients
 LOGIN    = tokenfs/integration/login tokenfs/integration/pam
 # Of the programs that test-apps runs, what needs no more than Debian's MSAL.
-FEW_APPS = 'TestSearchFinds|TestMSALPython|GitCredential/^linked$$'
+FEW_APPS = 'TestSearchFinds|TestMSALPython$$|GitCredential/^linked$$'
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
 TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROOTS) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
 
