@@ -56,7 +56,7 @@ func TestAzureCLIDeviceCode(t *testing.T) {
 			cmd := token(s, i)
 			return []*exec.Cmd{s.client("sh", append([]string{"-c", `for i in 1 2 3 4 5 6 7 8 9 10; do
 				said=$("$@" 2>&1) && exit
-				case $said in *"find token from MSAL cache"*) echo >>~/again ;; *) break ;; esac
+				case $said in *"MSAL cache"* | *"MSAL token cache"*) echo >>~/again ;; *) break ;; esac
 			done; echo "$said"; exit 1`, "sh"}, cmd.Args...)...)}
 		},
 		kept: func(s *session) (string, bool) {

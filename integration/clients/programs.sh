@@ -7,7 +7,7 @@ set -eu
 here=$(dirname "$0")
 apps=${TOKENFS_TEST_APPS:-/var/tmp/tokenfs-test-apps}
 
-wanted='azure-cli python3-msal-extensions gh awscli git e2fsprogs'
+wanted='azure-cli python3-msal-extensions gh git e2fsprogs'
 wants() { # COMMAND PACKAGE...: the command may have come from elsewhere
 	command -v "$1" >/dev/null || { shift; wanted="$wanted $*"; }
 }

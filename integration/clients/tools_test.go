@@ -167,34 +167,6 @@ func TestKubectl(t *testing.T) {
 	}.run(t)
 }
 
-func TestAWS(t *testing.T) {
-	client{
-		name:    "AWS CLI, single sign-on",
-		app:     "aws",
-		homes:   []string{".aws/sso/cache", ".aws/cli/cache"},
-		version: found("aws", "--version"),
-		prepares: func(s *session) {
-			s.Shell(`mkdir -p ~/.aws && cat > ~/.aws/config <<END
-[sso-session tests]
-sso_start_url = https://tests.awsapps.com/start
-sso_region = ` + entra.AWSRegion + `
-sso_registration_scopes = sso:account:access
-[default]
-sso_session = tests
-sso_account_id = 123456789012
-sso_role_name = tests
-region = ` + entra.AWSRegion + `
-END`)
-		},
-		login: func(s *session) { s.must("aws", "sso", "login", "--no-browser") },
-		use: func(s *session) error {
-			return s.says("assumed-role", "aws", "sts", "get-caller-identity", "--output", "text")
-		},
-		renews: "refresh_token",
-		logout: func(s *session) { s.must("aws", "sso", "logout") },
-	}.run(t)
-}
-
 // Who is not signed in signs in by device code there and then, so that a use
 // that did has failed to use the cache. It goes on using tokens that are said to
 // be too old, so that nothing is seen of how it renews them.
