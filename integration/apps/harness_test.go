@@ -150,7 +150,7 @@ func (d *desk) snapshot() map[string]string {
 			what = "-> " + target
 		case st.Mode().IsRegular():
 			b, err := os.ReadFile(p)
-			if err != nil {
+			if err != nil && !os.IsPermission(err) { // as kubectl's lock file is
 				return err
 			}
 			what += fmt.Sprintf(" %x %v", sha256.Sum256(b), st.ModTime())
