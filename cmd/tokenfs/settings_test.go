@@ -146,3 +146,24 @@ func TestSettingsReachTheDaemon(t *testing.T) {
 		t.Errorf("the daemon gets %+v, want %+v", got, s)
 	}
 }
+
+// What the file that packages install shows is what can be set.
+func TestInstalledConfig(t *testing.T) {
+	b, err := os.ReadFile("../../packaging/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var active []string
+	for line := range strings.Lines(string(b)) {
+		if setting, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(setting, " ") {
+			active = append(active, setting)
+		}
+	}
+	var s settings
+	if err := s.parse(strings.NewReader(strings.Join(active, "")), "config"); err != nil || len(active) < 8 {
+		t.Errorf("%d settings: %v", len(active), err)
+	}
+	if s.size != lifecycle.DefaultSize || s.inodes != lifecycle.DefaultInodes {
+		t.Errorf("it shows other defaults than there are: %+v", s)
+	}
+}

@@ -277,6 +277,8 @@ example:
 
 const versionUsage = `usage: tokenfs version [--json]
 
+  --json   for programs, with commit, Go version, experiments and build tags
+
 example:
     $ tokenfs version --json
 `

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"tokenfs/lifecycle"
 )
@@ -19,7 +20,9 @@ type build struct {
 	Revision      string `json:"revision"`
 	Modified      bool   `json:"modified"` // built with changes that are in no revision
 	Go            string `json:"go"`
-	Platform      string `json:"platform"`
+	// Experiments are those of Go's compiler, and the build tags.
+	Experiments []string `json:"experiments"`
+	Platform    string   `json:"platform"`
 	// Formats are what this version can take over in an upgrade.
 	Formats lifecycle.Formats `json:"formats"`
 }
@@ -40,13 +43,16 @@ func version(args []string) error {
 
 func buildVersion() build {
 	b := build{FormatVersion: 1, Version: releaseVersion, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Formats: lifecycle.ReadableFormats()}
+		Experiments: []string{},
+		Formats:     lifecycle.ReadableFormats()}
 	info, ok := debug.ReadBuildInfo()
 	if ok {
 		for _, s := range info.Settings {
 			switch s.Key {
 			case "vcs.revision":
 				b.Revision = s.Value
+			case "GOEXPERIMENT", "-tags":
+				b.Experiments = append(b.Experiments, strings.Split(s.Value, ",")...)
 			case "vcs.modified":
 				b.Modified = s.Value == "true"
 			}
