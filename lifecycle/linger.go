@@ -69,7 +69,7 @@ func (l *logind) switchOff(uid int) error {
 		return err
 	}
 	said, err := os.ReadFile(note)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	_, ours, _ := strings.Cut(string(said), "\n")
@@ -78,7 +78,10 @@ func (l *logind) switchOff(uid int) error {
 			return fmt.Errorf("switch lingering off again: %w: loginctl disable-linger does it", err)
 		}
 	}
-	return os.Remove(note)
+	if err := os.Remove(note); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // lingersSince says when lingering was last asked for: then logind touches a
@@ -177,8 +180,9 @@ func (s *session) lingerFor(l *lease) error {
 func (s *session) arrangeLinger() {
 	s.lingering.Lock()
 	defer s.lingering.Unlock()
+	st := s.handOn()
 	s.mu.Lock()
-	bus, st := s.bus, s.state
+	bus := s.bus
 	s.mu.Unlock()
 	if bus == nil || !st.Follows {
 		return
@@ -207,7 +211,7 @@ func (s *session) arrangeLinger() {
 		err = bus.switchOff(s.uid)
 		s.setLingers(false) // if that failed, the note stays, and is looked at again at the next start
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err != nil {
 		s.logf("%v", err)
 	}
 }

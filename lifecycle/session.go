@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -297,11 +298,14 @@ func (s *session) stop() {
 	}
 }
 
-// handOn is stop before an upgrade: nothing is put back.
+// handOn is what to go on from, at this moment.
 func (s *session) handOn() sessionState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state
+	st := s.state
+	st.Leases = slices.Clone(st.Leases) // they are changed in place
+	st.Leaders = slices.Clone(st.Leaders)
+	return st
 }
 
 // SessionStatus is what the end of the session depends on.

@@ -95,6 +95,18 @@ func TestLeaseHoldsTheSession(t *testing.T) {
 	}
 }
 
+func TestReleaseLeavesWhatWasHandedOn(t *testing.T) {
+	s := testSession(t, AtLogout{})
+	s.state.Follows = false
+	s.hold(time.Minute, 0, "")
+	s.hold(time.Minute, 0, "")
+	st := s.handOn()
+	s.release(1)
+	if len(st.Leases) != 2 || st.Leases[0].ID != 1 || st.Leases[1].ID != 2 {
+		t.Errorf("handed on: %+v", st.Leases)
+	}
+}
+
 func TestLeaseOfAProcess(t *testing.T) {
 	s := testSession(t, AtLogout{})
 	s.state.Follows = false

@@ -6,6 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 
+exec 9>"$dir/lock"
+flock 9 # one build at a time
 key=$(sha256sum <"$here/system.sh" | cut -d' ' -f1)
 [ "$(cat "$dir/root.key" 2>/dev/null)" != "$key" ] || exit 0
 rm -rf "$dir/root.key" "$dir/root"
