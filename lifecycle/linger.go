@@ -37,7 +37,7 @@ func lingerNote() (string, error) {
 }
 
 func (l *logind) setLinger(uid int, on bool) error {
-	return l.call(logindPath, logindManager+".SetUserLinger", uint32(uid), on, false).Err
+	return l.callWithin(lingerLimit, logindPath, logindManager+".SetUserLinger", uint32(uid), on, false).Err
 }
 
 // switchOn has the user linger.

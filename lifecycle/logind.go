@@ -21,6 +21,7 @@ type logind struct {
 	files   *os.File      // inotify
 	changed chan struct{} // something has, perhaps
 	lost    chan struct{} // closed when the bus is gone
+	limit   time.Duration // for one call
 }
 
 const (
@@ -31,14 +32,16 @@ const (
 	// logindFiles change when a session does, also when its state becomes
 	// "closing", for which there is no signal. What is in them is not for us.
 	logindFiles = "/run/systemd/sessions"
-	// logindLimit is for one call. A login waits for some of them.
+	// logindLimit is for one call while a login waits for it.
 	logindLimit = 500 * time.Millisecond
+	// lingerLimit is for a call that may start polkit.
+	lingerLimit = 4 * time.Second
 )
 
 // errNoLogind is a machine without it.
 var errNoLogind = errors.New("there is no logind here")
 
-// openLogind connects within a limit.
+// openLogind connects within a limit, which is that of each call then.
 func openLogind(limit time.Duration) (*logind, error) {
 	type result struct {
 		bus *dbus.Conn
@@ -66,7 +69,7 @@ func openLogind(limit time.Duration) (*logind, error) {
 	if r.err != nil {
 		return nil, fmt.Errorf("connect to the system bus: %w", r.err)
 	}
-	l := &logind{bus: r.bus, changed: make(chan struct{}, 1), lost: make(chan struct{})}
+	l := &logind{bus: r.bus, changed: make(chan struct{}, 1), lost: make(chan struct{}), limit: limit}
 	if err := l.watch(); err != nil {
 		l.close()
 		return nil, err
@@ -76,7 +79,7 @@ func openLogind(limit time.Duration) (*logind, error) {
 
 // watch has changed tell of every change.
 func (l *logind) watch() error {
-	ctx, cancel := context.WithTimeout(context.Background(), logindLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), l.limit)
 	defer cancel()
 	for _, member := range []string{"SessionNew", "SessionRemoved"} {
 		if err := l.bus.AddMatchSignalContext(ctx, dbus.WithMatchInterface(logindManager), dbus.WithMatchMember(member)); err != nil {
@@ -125,7 +128,11 @@ func (l *logind) close() {
 }
 
 func (l *logind) call(path dbus.ObjectPath, method string, args ...any) *dbus.Call {
-	ctx, cancel := context.WithTimeout(context.Background(), logindLimit)
+	return l.callWithin(l.limit, path, method, args...)
+}
+
+func (l *logind) callWithin(limit time.Duration, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	return l.bus.Object(logindName, path).CallWithContext(ctx, method, 0, args...)
 }

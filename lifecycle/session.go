@@ -74,6 +74,7 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 		return nil
 	}
 	s.bus = bus
+	defer func() { bus.limit = answerLimit }() // after that no login waits
 	for waiting := false; ; waiting = true {
 		n, greeter, err := bus.logins(s.uid)
 		lingers := false
@@ -116,6 +117,7 @@ func (s *session) loggedIn() bool {
 		bus.close()
 		return false
 	}
+	bus.limit = answerLimit
 	s.bus = bus
 	return true
 }

@@ -30,7 +30,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("lingers %v, noted %v", u.lingers(), u.noted())
 	}
 	time.Sleep(5 * time.Second) // longer than grace and user manager
-	said = u.login("cat $XDG_RUNTIME_DIR/tokenfs/token")
+	said, _ = run(u.ssh(u.name, "cat $XDG_RUNTIME_DIR/tokenfs/token"))
 	if away := time.Since(left); said != "secret" && away < 12*time.Second {
 		t.Errorf("%v later: %q\n%s", away, said, u.journal())
 	}

@@ -94,7 +94,7 @@ func TestGrace(t *testing.T) {
 	u.login(put)
 	left := time.Now()
 	time.Sleep(4 * time.Second)
-	said := u.login("cat $XDG_RUNTIME_DIR/tokenfs/token")
+	said, _ := run(u.ssh(u.name, "cat $XDG_RUNTIME_DIR/tokenfs/token"))
 	if away := time.Since(left); said != "secret" && away < 8*time.Second {
 		t.Errorf("after %v the next login read %q\n%s", away, said, u.journal())
 	}

@@ -132,7 +132,6 @@ echo
 
 if wanted login; then
 	login_test "$mode" >"$logs/login.log" || failures=$((failures + 1))
-	unit_test >>"$logs/login.log" || failures=$((failures + 1))
 	tee -a "$logs/summary" <"$logs/login.log"
 fi
 
