@@ -88,23 +88,19 @@ func measure(args []string) error {
 		r.empty(list)
 	}
 	r.race(b, list, o)
+	err = r.write(o.log, r.print)
+	if err == nil && o.pictures != "" {
+		err = r.draw(o.pictures)
+	}
+	if err != nil {
+		return err
+	}
 	if !o.quick {
 		r.costs(b, list)
 		r.lifetimes(b, list)
-	}
-	r.print(os.Stdout)
-	if o.log != "" {
-		f, err := os.OpenFile(o.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-		if err != nil {
+		if err := r.write(o.log, r.rest); err != nil {
 			return err
 		}
-		r.print(f)
-		if err := f.Close(); err != nil {
-			return err
-		}
-	}
-	if o.pictures != "" {
-		return r.draw(o.pictures)
 	}
 	return nil
 }

@@ -55,7 +55,20 @@ func (r *report) print(w io.Writer) {
 	}
 	r.table(w)
 	r.ratios(w)
-	r.rest(w)
+}
+
+// write prints a part of the report, and appends it to a file if there is one.
+func (r *report) write(log string, part func(io.Writer)) error {
+	part(os.Stdout)
+	if log == "" {
+		return nil
+	}
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	part(f)
+	return f.Close()
 }
 
 // loadAverage says what else the machine was doing: of the last minute.
@@ -172,9 +185,6 @@ func judged(ratio, bar float64) string {
 
 // rest prints costs and lifetimes.
 func (r *report) rest(w io.Writer) {
-	if r.spent == nil && r.lives == nil {
-		return
-	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight)
 	row := func(title string, f func(rv *rival) string) {

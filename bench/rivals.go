@@ -226,6 +226,9 @@ func (b *bench) stop(r *rival) error {
 	if err != nil {
 		err = unix.Unmount(r.dir, unix.MNT_DETACH)
 	}
+	if errors.Is(err, unix.EINVAL) {
+		err = nil // it has ended and unmounted already
+	}
 	kill := time.AfterFunc(20*time.Second, func() { r.server.Process.Kill() })
 	<-r.ended
 	kill.Stop()
