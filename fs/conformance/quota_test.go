@@ -283,7 +283,7 @@ func TestRewriteWhenFull(t *testing.T) {
 				cmd.Wait()
 			})
 		}
-		poll(t, 30*time.Second, "the filesystem to be full", func() bool { return free(t, dir)[0] == 0 })
+		poll(t, 3*time.Minute, "the filesystem to be full", func() bool { return free(t, dir)[0] == 0 })
 		for how, rewrite := range rewrites {
 			for name, size := range sizes {
 				path := filepath.Join(dir, how+" "+name)
