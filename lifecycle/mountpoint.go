@@ -30,7 +30,7 @@ func defaultMountpoint(runtimeDir, runUser string, uid int) (string, error) {
 	var st unix.Stat_t
 	switch err := unix.Lstat(dir, &st); {
 	case errors.Is(err, unix.ENOENT):
-		return "", faultf(Mountpoint, "%s does not exist: log in through PAM or systemd, which make it, or name a directory of your own as MOUNTPOINT", from)
+		return "", faultf(Mountpoint, "%s does not exist: %slog in through PAM or systemd, which make it, name a directory of your own as MOUNTPOINT, or use tokenfs run", from, sudoHint(uid))
 	case err != nil:
 		return "", faultf(Mountpoint, "%s: %w: name a directory of your own as MOUNTPOINT", from, err)
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK && runtimeDir != "":
@@ -52,6 +52,14 @@ func defaultMountpoint(runtimeDir, runUser string, uid int) (string, error) {
 		return "", faultf(Mountpoint, "%s has mode %04o, and others must be kept out: chmod 0700 %s, or name a MOUNTPOINT", from, st.Mode&0o7777, dir)
 	}
 	return filepath.Join(dir, "tokenfs"), nil
+}
+
+// sudoHint is for root by way of sudo, who may mean the user's filesystem.
+func sudoHint(uid int) string {
+	if user := os.Getenv("SUDO_UID"); uid == 0 && user != "" && user != "0" {
+		return fmt.Sprintf("this is root, and uid %s has a filesystem of its own, without sudo; else ", user)
+	}
+	return ""
 }
 
 // Canonical turns path into the form in which the mount table shows it:

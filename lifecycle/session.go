@@ -206,13 +206,13 @@ func (s *session) run() {
 
 // ask brings logins up to date, and says whether to try again soon.
 func (s *session) ask() (again bool) {
-	if !s.state.Follows {
-		return false
-	}
-	if s.state.Counts {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	s.mu.Lock()
+	follows, counts := s.state.Follows, s.state.Counts
+	if counts {
 		s.logins = len(s.state.Leaders)
+	}
+	s.mu.Unlock()
+	if !follows || counts {
 		return false
 	}
 	if s.bus == nil {

@@ -288,6 +288,9 @@ func TestRefusedMountpoints(t *testing.T) {
 		} else {
 			a.tokenfs(exitMountpoint, "XDG_RUNTIME_DIR is not set", "mount")
 			a.tokenfs(exitMountpoint, "XDG_RUNTIME_DIR is not set", "status")
+			if a.env = append(a.env, "SUDO_UID=1000"); a.uid == 0 {
+				a.tokenfs(exitMountpoint, "uid 1000 has a filesystem of its own, without sudo", "status")
+			}
 		}
 	})
 }
