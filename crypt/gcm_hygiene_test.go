@@ -131,13 +131,18 @@ func sampleChild(t *testing.T, mode string, samples int, after uint64) (dirty, m
 }
 
 func awaitRounds(t *testing.T, mem *os.File, counter int64, want uint64) uint64 {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	// However slowly, on a busy machine: a minute without any is none. The pause
+	// leaves a processor to the child.
+	last := uint64(0)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		var b [8]byte
 		if _, err := mem.ReadAt(b[:], counter); err != nil {
 			t.Fatalf("read the child's counter: %v", err)
 		}
 		if n := binary.NativeEndian.Uint64(b[:]); n >= want {
 			return n
+		} else if n > last {
+			last, deadline = n, time.Now().Add(time.Minute)
 		}
 	}
 	t.Fatal("the child makes no progress")
