@@ -27,19 +27,15 @@ func TestNoDevice(t *testing.T) {
 	h := newHost(t)
 	h.root("mv /dev/fuse /dev/gone")
 	defer h.root("mv /dev/gone /dev/fuse")
-	for how, script := range map[string]string{
-		"with a terminal":      "echo in",
-		"in status":            "echo in; tokenfs status || :",
-		"in interactive shell": "echo in; bash -lic : 2>&1",
-	} {
-		options := []string{"-T"}
-		if how == "with a terminal" {
-			options = []string{"-tt"}
-		}
-		said := h.login("alice", script, options...)
-		if !strings.Contains(said, "in") || !strings.Contains(said, "there is no /dev/fuse") {
-			t.Errorf("%s: %s", how, said)
-		}
+	// What PAM says is shown where a shell is asked for, and not a command.
+	shell := h.ssh("alice", "", "-tt")
+	shell.Stdin = strings.NewReader("echo $((6*7)); exit\n")
+	said, err := run(shell)
+	if err != nil || !strings.Contains(said, "not mounted: there is no /dev/fuse") || !strings.Contains(said, "42") {
+		t.Errorf("in a shell: %v: %s", err, said)
+	}
+	if said := h.login("alice", "echo in; tokenfs status || :"); !strings.Contains(said, "in\n") || !strings.Contains(said, "there is no /dev/fuse") {
+		t.Errorf("in a command: %s", said)
 	}
 }
 
