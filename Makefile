@@ -57,12 +57,21 @@ install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
 
 .PHONY: deb
 deb: build ## a Debian package, in bin
-	packaging/deb/build.sh bin/tokenfs $(VERSION) bin
+	packaging/build.sh deb bin/tokenfs $(VERSION) bin
+
+.PHONY: rpm
+rpm: build ## an rpm, in bin; wants rpmbuild
+	packaging/build.sh rpm bin/tokenfs $(VERSION) bin
 
 .PHONY: test-package
 test-package: ## install, upgrade and remove that package on a Debian with systemd, in a container; root only
 	@integration/packages.sh systemd-container openssh-client
 	integration/package.sh
+
+.PHONY: test-rpm
+test-rpm: ## the same with the rpm, by Debian's rpm in a root directory of its own; root only
+	@integration/packages.sh rpm fuse3 systemd
+	integration/rpm.sh
 
 .PHONY: install-pam
 install-pam: ## for hosts without a systemd user manager, after install
