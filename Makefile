@@ -52,6 +52,7 @@ install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
 	test -e $(DESTDIR)/etc/tokenfs/config || install -D $(OWNER) -m 0644 packaging/config $(DESTDIR)/etc/tokenfs/config
 	cd bin/share && find * -type f -exec install -D $(OWNER) -m 0644 {} $(abspath $(SHARE))/{} \;
 	install -D $(OWNER) -m 0644 -t $(DOC) README.md SECURITY.md CHANGELOG.md LICENSE
+	install -D $(OWNER) -m 0644 -t $(DOC)/docs docs/*.md docs/*.svg
 	install -D $(OWNER) -m 0644 packaging/apparmor/fusermount3 $(DOC)/examples/apparmor-fusermount3
 	install -D $(OWNER) -m 0644 packaging/environment.conf $(DOC)/examples/environment.conf
 

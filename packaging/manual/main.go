@@ -1,6 +1,7 @@
 // Command manual writes the manual pages and shell completions of the tokenfs
 // command. Its one source is what tokenfs help says: so they cannot tell
-// anything else.
+// anything else. The pages of the unit and of the PAM program are made of the
+// unit and of what docs says of them.
 //
 //	go run ./packaging/manual bin/tokenfs DIRECTORY
 //
@@ -32,9 +33,19 @@ func write(program, dir string) error {
 	if err != nil {
 		return err
 	}
+	unit, err := c.unitPage()
+	if err != nil {
+		return err
+	}
+	pam, err := c.pamPage()
+	if err != nil {
+		return err
+	}
 	for name, text := range map[string]string{
 		"man/man1/tokenfs.1":                     c.commandPage(),
 		"man/man5/tokenfs.conf.5":                c.settingsPage(),
+		"man/man7/tokenfs.service.7":             unit,
+		"man/man8/tokenfs-pam.8":                 pam,
 		"bash-completion/completions/tokenfs":    c.bash(),
 		"zsh/site-functions/_tokenfs":            c.zsh(),
 		"fish/vendor_completions.d/tokenfs.fish": c.fish(),

@@ -106,10 +106,21 @@ func TestPages(t *testing.T) {
 	if settings := read(t, dir+"/man/man5/tokenfs.conf.5"); !strings.Contains(settings, "TOKENFS_SIZE") {
 		t.Error("tokenfs.conf(5) does not tell of TOKENFS_SIZE")
 	}
+	// Every directive of the unit is told of, and every word of what is said of it.
+	unescaped = read(t, dir+"/man/man7/tokenfs.service.7")
+	unescaped = strings.NewReplacer(`\-`, "-", `\e`, `\`, `\&`, "").Replace(unescaped)
+	for line := range strings.Lines(read(t, "../systemd/tokenfs.service")) {
+		if line = strings.TrimSpace(strings.TrimPrefix(line, "#")); !strings.Contains(unescaped, line) {
+			t.Errorf("tokenfs.service(7) lacks %q", line)
+		}
+	}
+	if pam := read(t, dir+"/man/man8/tokenfs-pam.8"); !strings.Contains(pam, "as the user") || !strings.Contains(pam, ".IP") {
+		t.Error("tokenfs-pam(8) does not tell how it goes about it")
+	}
 	if _, err := exec.LookPath("groff"); err != nil {
 		t.Skip("NOT RUN: that groff finds nothing wrong with the pages: install groff")
 	}
-	for _, file := range []string{"/man/man1/tokenfs.1", "/man/man5/tokenfs.conf.5"} {
+	for _, file := range []string{"/man/man1/tokenfs.1", "/man/man5/tokenfs.conf.5", "/man/man7/tokenfs.service.7", "/man/man8/tokenfs-pam.8"} {
 		out, err := exec.Command("groff", "-man", "-Tascii", "-ww", "-z", dir+file).CombinedOutput()
 		if err != nil || len(out) > 0 {
 			t.Errorf("groff %s: %v: %s", file, err, out)

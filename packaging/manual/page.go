@@ -30,7 +30,7 @@ func (c command) commandPage() string {
 	}
 	b.WriteString(".SH FILES\n.TP\n.I $XDG_RUNTIME_DIR/tokenfs\nwhere it is mounted\n.TP\n.I $XDG_RUNTIME_DIR/tokenfs.sock\nthe control socket\n" +
 		".TP\n.IR ~/.config/tokenfs/config \", \" /etc/tokenfs/config\nsettings\n")
-	b.WriteString(".SH SEE ALSO\n.BR tokenfs.conf (5),\n.BR fusermount3 (1),\n.BR systemd.unit (5)\n")
+	b.WriteString(".SH SEE ALSO\n.BR tokenfs.conf (5),\n.BR tokenfs.service (7),\n.BR tokenfs\\-pam (8),\n.BR fusermount3 (1),\n.BR systemd.unit (5)\n")
 	return b.String()
 }
 
