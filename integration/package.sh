@@ -74,6 +74,9 @@ seen "$(grep 'still had' "$work/log")"
 inside grep -q tokenfs /proc/mounts && fail "still mounted"
 inside sh -c 'ls -d /run/user/*/tokenfs* 2>/dev/null' && fail "left in the runtime directory"
 inside pgrep -x 'tokenfs.*' && fail "a process is left"
+inside apt-get install -y /root/v1.0.1.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "apt install after removal"; }
+inside systemctl --global --quiet is-enabled tokenfs.service || fail "installed again, it is not enabled"
+seen "installed again after a removal, it is enabled again"
 inside apt-get purge -y tokenfs >"$work/log" 2>&1 || fail "apt purge"
 inside find /usr /etc /var -xdev | sort >"$work/after"
 left=$(comm -13 "$work/before" "$work/after" | grep -v -e '^/var/\(log\|cache\|lib/apt\|lib/dpkg\|lib/systemd\|lib/private\|tmp\)' -e '^/etc/\(passwd\|group\|shadow\|gshadow\|subuid\|subgid\)-' || :)
