@@ -93,7 +93,7 @@ func errorTexts(t *testing.T) map[string]string {
 
 // What makes an error, or prints one: the names of functions, of which the first
 // literal is what they say.
-var makers = map[string]bool{"Errorf": true, "usageErrorf": true, "usagef": true, "faultf": true, "complainf": true, "Warnf": true, "Say": true}
+var makers = map[string]bool{"Errorf": true, "usageErrorf": true, "usagef": true, "faultf": true, "complainf": true, "Warnf": true, "Say": true, "logf": true}
 
 // saidBy is what a node says if it makes an error. So does what an Error method
 // returns, or makes with Sprintf.
