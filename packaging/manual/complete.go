@@ -9,6 +9,9 @@ import (
 // are is its business, and the user's.
 const appNames = `tokenfs apps --json 2>/dev/null | sed -n 's/^ *"name": "\([a-z0-9-]*\)",*$/\1/p'`
 
+// topics are what there is help about beyond the verbs.
+const topics = "settings exit-codes"
+
 // takesApps says whether a verb's arguments are names of apps.
 func (v verb) takesApps() bool {
 	synopsis, _, _ := strings.Cut(v.help, "\n\n")
@@ -49,7 +52,7 @@ func (c command) bash() string {
 		}
 		fmt.Fprintf(&b, "\t%s) [[ $cur == -* ]] && COMPREPLY=($(compgen -W %s -- \"$cur\")) || COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n", v.name, words)
 	}
-	fmt.Fprintf(&b, "\thelp) COMPREPLY=($(compgen -W %q -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _tokenfs tokenfs\n", strings.Join(append(names, "settings", "exit-codes"), " "))
+	fmt.Fprintf(&b, "\thelp) COMPREPLY=($(compgen -W %q -- \"$cur\")) ;;\n\tesac\n}\ncomplete -o filenames -F _tokenfs tokenfs\n", strings.Join(append(names, topics), " "))
 	return b.String()
 }
 
@@ -87,17 +90,20 @@ func (c command) zsh() string {
 		}
 		b.WriteString(" ;;\n")
 	}
-	b.WriteString("\thelp) _describe command verbs ;;\n\tesac\n}\n_tokenfs \"$@\"\n")
+	fmt.Fprintf(&b, "\thelp)\n\t\tverbs+=(%s)\n\t\t_describe command verbs ;;\n\tesac\n}\n_tokenfs \"$@\"\n", topics)
 	return b.String()
 }
 
 func (c command) fish() string {
 	var b strings.Builder
 	b.WriteString("# tokenfs completion for fish\n")
+	about := []string{topics}
 	for _, v := range c.verbs {
+		about = append(about, v.name)
 		fmt.Fprintf(&b, "complete -c tokenfs -n __fish_use_subcommand -f -a %s -d %s\n", v.name, quote(v.does))
 	}
 	b.WriteString("complete -c tokenfs -n __fish_use_subcommand -f -a help -d 'show how to use it'\n")
+	fmt.Fprintf(&b, "complete -c tokenfs -n '__fish_seen_subcommand_from help' -f -a %s\n", quote(strings.Join(about, " ")))
 	for _, v := range c.verbs {
 		on := fmt.Sprintf("complete -c tokenfs -n '__fish_seen_subcommand_from %s'", v.name)
 		for _, f := range v.flags {

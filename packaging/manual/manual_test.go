@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // build builds the command and writes its manual.
@@ -150,17 +152,89 @@ func TestBashCompletion(t *testing.T) {
 	}
 }
 
-// zsh and fish, where they are, at least understand their files.
-func TestOtherShells(t *testing.T) {
+// fish completes for whoever asks.
+func TestFishCompletion(t *testing.T) {
+	fish := shell(t, "fish")
 	_, dir, _ := build(t)
-	for shell, file := range map[string]string{"zsh": "/zsh/site-functions/_tokenfs", "fish": "/fish/vendor_completions.d/tokenfs.fish"} {
-		t.Run(shell, func(t *testing.T) {
-			if _, err := exec.LookPath(shell); err != nil {
-				t.Skipf("NOT RUN: no %s", shell)
-			}
-			if out, err := exec.Command(shell, "-n", dir+file).CombinedOutput(); err != nil || len(out) > 0 {
-				t.Errorf("%v: %s", err, out)
-			}
-		})
+	file := dir + "/fish/vendor_completions.d/tokenfs.fish"
+	for line, want := range map[string]string{
+		"tokenfs mou":                 "mount",
+		"tokenfs mount --sec":         "--secretmem",
+		"tokenfs mount --secretmem o": "off on",
+		"tokenfs help exit":           "exit-codes",
+		"tokenfs status --js":         "--json",
+		"tokenfs mount --on-logout ":  "keep wipe",
+	} {
+		out := fish("--no-config", "-c", `source $argv[1]; and complete -C $argv[2]`, file, line)
+		var got []string
+		for candidate := range strings.Lines(out) {
+			// What it does follows a tab.
+			word, _, _ := strings.Cut(strings.TrimSpace(candidate), "\t")
+			got = append(got, word)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q is completed by %q, want %q", line, out, want)
+		}
+	}
+}
+
+// zsh completes what is typed on a terminal: an inner shell has one, and is asked
+// for what then stands there by a key of its own.
+func TestZshCompletion(t *testing.T) {
+	zsh := shell(t, "zsh")
+	_, dir, _ := build(t)
+	rc := `
+fpath=(` + dir + `/zsh/site-functions $fpath)
+autoload -Uz compinit && compinit -D -u
+show() { print -r -- "<$BUFFER>"; exit }
+zle -N show
+bindkey '^T' show
+bindkey '^I' complete-word
+PS1=READY
+`
+	if err := os.WriteFile(dir+"/.zshrc", []byte(rc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	typing := `
+zmodload zsh/zpty
+export ZDOTDIR=$1 TERM=dumb
+zpty inner zsh -d -i
+zpty -r inner shown '*READY*'
+zpty -w -n inner "$2"$'\t\C-t'
+zpty -r inner shown '*<*>*'
+print -r -- "$shown"
+`
+	for line, want := range map[string]string{
+		"tokenfs mou":                  "tokenfs mount ",
+		"tokenfs mount --sec":          "tokenfs mount --secretmem ",
+		"tokenfs mount --secretmem of": "tokenfs mount --secretmem off ",
+		"tokenfs help exi":             "tokenfs help exit-codes ",
+		"tokenfs status --js":          "tokenfs status --json ",
+		"tokenfs mount --on-logout w":  "tokenfs mount --on-logout wipe ",
+		"tokenfs nonsense --js":        "tokenfs nonsense --js",
+	} {
+		if out := zsh("-d", "-f", "-c", typing, "zsh", dir, line); !strings.Contains(out, "<"+want+">") {
+			t.Errorf("%q is completed by %q, want %q", line, out, want)
+		}
+	}
+}
+
+// shell runs a shell in a home without settings, where there is one.
+func shell(t *testing.T, name string) func(args ...string) string {
+	if _, err := exec.LookPath(name); err != nil {
+		t.Skipf("NOT RUN: no %s", name)
+	}
+	home := t.TempDir()
+	return func(args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home, "XDG_CACHE_HOME="+home)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+		return string(out)
 	}
 }
