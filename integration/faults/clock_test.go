@@ -62,7 +62,7 @@ func TestClockJumps(t *testing.T) {
 		if stopped == old {
 			t.Errorf("clock %v off: the killed worker, %d, is still named", by, old)
 		}
-		// In the middle of its two seconds of patience the clock jumps again.
+		// The clock jumps again while the keeper waits for it.
 		unix.Kill(stopped, unix.SIGSTOP)
 		client := inBackground(u, "touch "+u.Path("y"))
 		jump(-by)
