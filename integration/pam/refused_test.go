@@ -17,7 +17,7 @@ func TestWhoGetsNone(t *testing.T) {
 		t.Errorf("made or on record: %s", said)
 	}
 	h.root("echo 'root-logins = on' >> /etc/tokenfs/config")
-	defer h.root("sed -i /root-logins/d /etc/tokenfs/config")
+	defer h.root("sed -i /root-logins/d /etc/tokenfs/config; rm -f /run/tokenfs/0")
 	h.login("root", "echo token > /run/user/0/tokenfs/x")
 	h.rest()
 }
