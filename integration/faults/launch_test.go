@@ -1,10 +1,12 @@
 package faults
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,9 +32,19 @@ const launcherName = "launcher"
 func launcherMain() {
 	runtime.LockOSThread() // filter, ids and exec are all this thread's
 	uid, _ := strconv.Atoi(os.Args[1])
+	// Under the filter, and before somebody listens, a call that is watched would
+	// wait for ever, and the runtime makes some for memory: so nothing is allocated.
+	debug.SetGCPercent(-1)
+	rights, data := unix.UnixRights(0), []byte("x")
+	iov := unix.Iovec{Base: &data[0], Len: 1}
+	msg := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &rights[0]}
+	msg.SetControllen(len(rights))
 	listener, err := install(os.Args[2])
 	if err == nil {
-		err = unix.Sendmsg(3, []byte("x"), unix.UnixRights(listener), nil, 0)
+		binary.NativeEndian.PutUint32(rights[unix.CmsgLen(0):], uint32(listener))
+		if _, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, 3, uintptr(unsafe.Pointer(&msg)), 0); errno != 0 {
+			err = errno
+		}
 	}
 	unix.CloseOnExec(3)
 	for _, call := range [][2]uintptr{{unix.SYS_SETGROUPS, 0}, {unix.SYS_SETRESGID, uintptr(uid)}, {unix.SYS_SETRESUID, uintptr(uid)}} {
