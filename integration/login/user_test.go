@@ -54,8 +54,11 @@ func (u user) must(said string, err error) string {
 // login logs in, has the script run, and logs out.
 func (u user) login(script string) string {
 	u.Helper()
-	return u.must(run(u.ssh(u.name, script)))
+	return u.must(run(u.ssh(u.name, inOrder+script)))
 }
+
+// inOrder has errors come where they were said: ssh keeps two streams apart.
+const inOrder = "exec 2>&1; "
 
 // seen reports what a case saw.
 func (u user) seen(format string, args ...any) {

@@ -179,7 +179,8 @@ func (h *host) ssh(user, script string, options ...string) *exec.Cmd {
 // login is ssh, which must succeed.
 func (h *host) login(user, script string, options ...string) string {
 	h.Helper()
-	said, err := run(h.ssh(user, script, options...))
+	// Errors come where they were said: ssh keeps two streams apart.
+	said, err := run(h.ssh(user, "exec 2>&1; "+script, options...))
 	if err != nil {
 		h.Fatalf("ssh %s %s: %v", user, script, err)
 	}
