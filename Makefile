@@ -155,8 +155,8 @@ fuzz: ## a minute for each fuzz target
 RUN_BENCH = CGO_ENABLED=0 $(GO) build -o bin/bench ./bench && bin/bench
 
 .PHONY: bench
-bench: packages-bench ## tokenfs against what a user could have instead, as root; ten minutes
-	$(RUN_BENCH) -log bench/performance.txt -pictures bench/pictures $(BENCH)
+bench: packages-bench build ## tokenfs against what a user could have instead, as root; ten minutes
+	$(RUN_BENCH) -tokenfs bin/tokenfs -log bench/performance.txt -pictures bench/pictures $(BENCH)
 
 .PHONY: bench-traces
 bench-traces: packages-bench ## what the kernel asks for each workload, as root

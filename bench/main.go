@@ -119,9 +119,12 @@ func wanted(name, list string) bool {
 
 func (r *rival) failed(err error) {
 	if err != nil && r.absent == "" {
-		r.absent = strings.Join(strings.Fields(err.Error()), " ")
+		r.absent = oneLine(err)
 	}
 }
+
+// oneLine is what went wrong, for a table's footnote.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // newBench mounts a tmpfs for everything, and builds what is to be built.
 func newBench(tokenfs, other string) (*bench, error) {

@@ -21,6 +21,15 @@ func (c *cell) quantile(q float64) float64 {
 	return float64(c.times[min(int(q*float64(len(c.times))), len(c.times)-1)]) / 1000
 }
 
+// mean is in microseconds.
+func (c *cell) mean() float64 {
+	sum := 0.0
+	for _, t := range c.times {
+		sum += float64(t)
+	}
+	return sum / float64(len(c.times)) / 1000
+}
+
 func (c *cell) measured() bool { return c != nil && c.failed == "" && len(c.times) > 0 }
 
 // race lets every workload run on every rival, in rounds.
@@ -56,7 +65,7 @@ func (r *report) turn(b *bench, w *workload, rv *rival, slice time.Duration) {
 	before := rv.cpu()
 	series, err := b.runClients(w, rv.dir, slice, mostTimes)
 	if err != nil {
-		first.failed = err.Error()
+		first.failed = oneLine(err)
 		return
 	}
 	first.cpu += rv.cpu() - before

@@ -126,7 +126,7 @@ func (r *report) table(w io.Writer) {
 	r.each(func(_ *workload, s *series, row map[*rival]*cell) {
 		for _, rv := range r.present() {
 			if c := row[rv]; c != nil && c.failed != "" {
-				fmt.Fprintf(w, "  %s on %s: %s\n", s.title, rv.name, strings.TrimSpace(c.failed))
+				fmt.Fprintf(w, "  %s on %s: %s\n", s.title, rv.name, c.failed)
 			}
 		}
 	})
@@ -141,10 +141,18 @@ func micro(v float64) string {
 	}
 }
 
-// ratios prints how many times a rival's median ours is, and the bar.
+// ratios prints how many times a rival's median ours is, and the bar. A median
+// says nothing of the clients that wait longest, who pay where several are served
+// at once: there the means, which are the clients divided by the throughput, follow.
 func (r *report) ratios(w io.Writer) {
-	us := r.find(ours)
 	fmt.Fprintf(w, "\n%s : rival, ratio of medians (bar; ! where it is missed)\n", ours)
+	r.compare(w, (*cell).median, func(_ *workload, s *series) (bars, bool) { return s.bar, true })
+	fmt.Fprintf(w, "\n%s : rival, ratio of means, where several are served at once\n", ours)
+	r.compare(w, (*cell).mean, func(l *workload, _ *series) (bars, bool) { return bars{}, l.clients > 1 })
+}
+
+func (r *report) compare(w io.Writer, by func(*cell) float64, wants func(*workload, *series) (bars, bool)) {
+	us := r.find(ours)
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "\t")
 	for _, rv := range r.present() {
@@ -153,7 +161,11 @@ func (r *report) ratios(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(t)
-	r.each(func(_ *workload, s *series, row map[*rival]*cell) {
+	r.each(func(l *workload, s *series, row map[*rival]*cell) {
+		bar, wanted := wants(l, s)
+		if !wanted {
+			return
+		}
 		fmt.Fprintf(t, "%s\t", s.title)
 		for _, rv := range r.present() {
 			switch {
@@ -161,7 +173,7 @@ func (r *report) ratios(w io.Writer) {
 			case !row[us].measured() || !row[rv].measured():
 				fmt.Fprint(t, "-\t")
 			default:
-				fmt.Fprintf(t, "%s\t", judged(row[us].median()/row[rv].median(), s.bar.of(rv.name)))
+				fmt.Fprintf(t, "%s\t", judged(by(row[us])/by(row[rv]), bar.of(rv.name)))
 			}
 		}
 		fmt.Fprintln(t)
@@ -233,7 +245,7 @@ func (r *report) rest(w io.Writer) {
 	t.Flush()
 	for _, rv := range r.present() {
 		if l := r.lives[rv]; l != nil && l.failed != nil {
-			fmt.Fprintf(w, "  %s: %v\n", rv.name, l.failed)
+			fmt.Fprintf(w, "  %s: %s\n", rv.name, oneLine(l.failed))
 		}
 	}
 	fmt.Fprintf(w, "CPU is that of clients and server; the end is tokenfs wipe until its keys are gone, elsewhere unlink of every file.\n")

@@ -113,6 +113,10 @@ func (b *bench) describe(r *rival) {
 // create makes the store of a rival, empty.
 func (b *bench) create(r *rival) error {
 	r.dir = b.top + "/" + r.name
+	// cryfs remembers in its home which store was where, and refuses another one there.
+	if err := os.RemoveAll(b.top + "/.local"); err != nil {
+		return err
+	}
 	for _, dir := range []string{b.store(r), r.dir} {
 		if err := os.RemoveAll(dir); err != nil {
 			return err

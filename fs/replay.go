@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ func (s *Server) load() error {
 	s.clearIndex()
 	// Almost all of it stays: there is nothing to collect, and clients wait.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	crypt.Point("replay: begun")
 	cut, err := s.mem.Log.Replay(s.apply)
 	switch {

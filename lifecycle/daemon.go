@@ -107,6 +107,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	if err := Harden(); err != nil {
 		return err
 	}
+	collectOnDemand()
 	if err := limitKeeper(); err != nil {
 		return err
 	}

@@ -86,6 +86,7 @@ func BeWorker() {
 		return
 	}
 	err := Harden()
+	collectOnDemand()
 	if err == nil {
 		err = checkUnwatched()
 	}

@@ -1,0 +1,41 @@
+package lifecycle
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// smallHeap is how much a process may allocate before its first collection, as
+// in any Go program.
+const smallHeap = 4 << 20
+
+// collectOnDemand has the garbage collector run when there is garbage, and not
+// every two minutes besides: an idle daemon is then not woken for it, which Go's
+// monitor makes dozens of wake-ups of. The runtime leaves its timer out only where
+// GOGC is off, so the heap's size is kept by the memory limit, which is set anew
+// after each collection to what GOGC=100 would allow: twice what is in use.
+func collectOnDemand() {
+	debug.SetGCPercent(-1)
+	limitHeap()
+}
+
+func limitHeap() {
+	sample := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+	}
+	metrics.Read(sample)
+	live := sample[0].Value.Uint64()
+	// The limit counts all that the runtime has, not the heap alone.
+	other := sample[1].Value.Uint64()
+	for _, s := range sample[2:] {
+		other -= min(other, s.Value.Uint64())
+	}
+	debug.SetMemoryLimit(int64(other + max(2*live, smallHeap)))
+	// What nobody refers to is gone with the next collection.
+	runtime.AddCleanup(&struct{ self *byte }{}, func(struct{}) { limitHeap() }, struct{}{})
+}
