@@ -36,9 +36,9 @@ cmp bin/tokenfs_1.0.1_*.deb "$work/v1.0.1.deb" || fail "two builds of the same v
 rm -f bin/tokenfs_1.0.1_*.deb
 seen "two builds of the same version are the same bytes"
 
-integration/login/system.sh "$cache"
+integration/login/system.sh "$cache" systemd
 mkdir "$work/nothing" "$work/run"
-integration/login/boot.sh "$cache/root" "$work/nothing" "$work/run" "$name" >"$work/console" 2>&1 &
+integration/login/boot.sh "$cache/systemd" "$work/nothing" "$work/run" "$name" >"$work/console" 2>&1 &
 container=$!
 leader=
 for _ in $(seq 600); do

@@ -34,6 +34,8 @@ const (
 	logindFiles = "/run/systemd/sessions"
 	// logindLimit is for one call while a login waits for it.
 	logindLimit = 500 * time.Millisecond
+	// logindRetry is the longest time between two attempts to find it again.
+	logindRetry = 10 * time.Second
 	// lingerLimit is for a call that may start polkit.
 	lingerLimit = 4 * time.Second
 )
@@ -75,6 +77,21 @@ func openLogind(limit time.Duration) (*logind, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// reopenLogind connects again after the bus was lost, as soon as there is one.
+func reopenLogind(ctx context.Context) (*logind, error) {
+	for retry := time.Second; ; retry = min(2*retry, logindRetry) {
+		bus, err := openLogind(answerLimit)
+		if err == nil {
+			return bus, nil
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
 }
 
 // watch has changed tell of every change.

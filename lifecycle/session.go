@@ -60,28 +60,30 @@ var errNobody = errors.New("nobody has logged in")
 
 // awaitLogin waits until the user is there, for whose logins it is to be
 // mounted. Whoever changed user with su may have started the user's services,
-// and is not. Where there is no logind, or no answer, nobody waits for it.
+// and is not. Where there is no logind, or no answer to who waits for the mount,
+// nobody waits for it.
 func (s *session) awaitLogin(ctx context.Context, root bool) error {
 	if s.uid == 0 && !root {
 		notify("READY=1") // a service that ends before is a failed one
 		return errNobody
 	}
-	bus, err := openLogind(logindLimit)
-	if err != nil {
-		if !errors.Is(err, errNoLogind) {
+	var err error
+	if s.bus, err = openLogind(logindLimit); err != nil {
+		if s.state.Follows = !errors.Is(err, errNoLogind); s.state.Follows {
 			s.logf("%v: mounted without knowing who is logged in", err)
 		}
 		return nil
 	}
-	s.bus = bus
-	defer func() { bus.limit = answerLimit }() // after that no login waits
+	defer func() { s.bus.limit = answerLimit }() // after that no login waits
 	for waiting := false; ; waiting = true {
-		n, greeter, err := bus.logins(s.uid)
+		n, greeter, err := s.bus.logins(s.uid)
 		lingers := false
 		if err == nil && n == 0 {
-			lingers, err = bus.lingers(s.uid)
+			lingers, err = s.bus.lingers(s.uid)
 		}
 		switch {
+		case err != nil && waiting:
+			s.bus.close()
 		case err != nil:
 			s.logf("%v: mounted without knowing who is logged in", err)
 			return nil
@@ -97,9 +99,14 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 			notify("READY=1\nSTATUS=waiting for a login")
 		}
 		select {
-		case <-bus.changed:
-		case <-bus.lost:
-			return nil
+		case <-s.bus.changed:
+		case <-s.bus.lost:
+			s.bus.close()
+			bus, err := reopenLogind(ctx)
+			if err != nil {
+				return errNobody
+			}
+			s.bus = bus
 		case <-ctx.Done():
 			return errNobody
 		}
@@ -178,7 +185,7 @@ func (s *session) run() {
 			if at := bootNow() + retry; next == 0 || at < next {
 				next = at
 			}
-			retry = min(2*retry, time.Minute)
+			retry = min(2*retry, logindRetry)
 		} else {
 			retry = time.Second
 		}
@@ -217,13 +224,7 @@ func (s *session) ask() (again bool) {
 	}
 	if s.bus == nil {
 		bus, err := openLogind(answerLimit)
-		if errors.Is(err, errNoLogind) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.state.Follows = false
-			return false
-		}
-		if err != nil {
+		if err != nil { // not even if there is none now: it was there before
 			return true
 		}
 		s.mu.Lock()

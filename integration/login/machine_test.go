@@ -20,7 +20,8 @@ import (
 
 var (
 	must  = flag.Bool("must", false, "fail where a machine cannot be booted, instead of skipping")
-	cache = flag.String("cache", "../../build/login", "where the system of the machine is kept")
+	all   = flag.Bool("all", false, "also the cases that want another machine, built and booted for them")
+	cache = flag.String("cache", "../../build/login", "where the systems of the machines are kept")
 	slow  = flag.Duration("patience", 30*time.Second, "how long anything may take that is waited for")
 )
 
@@ -36,15 +37,15 @@ type machine struct {
 	pid    int // of its first process, as seen from here
 }
 
-// boot starts the machine that all tests use.
-func boot(dir string) (m *machine, err error) {
-	m = &machine{name: fmt.Sprintf("tokenfs-login-%d", os.Getpid())}
+// boot starts a machine of a kind that system.sh knows.
+func boot(dir, kind string) (m *machine, err error) {
+	m = &machine{name: fmt.Sprintf("tokenfs-%s-%d", kind, os.Getpid())}
 	if m.cache, err = filepath.Abs(*cache); err != nil {
 		return nil, err
 	}
 	late, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	system := exec.CommandContext(late, "./system.sh", m.cache)
+	system := exec.CommandContext(late, "./system.sh", m.cache, kind)
 	system.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	system.Cancel = func() error { return unix.Kill(-system.Process.Pid, unix.SIGTERM) }
 	system.Stderr = os.Stderr
@@ -52,11 +53,11 @@ func boot(dir string) (m *machine, err error) {
 		return nil, fmt.Errorf("no system to boot: %w", errors.Join(err, late.Err()))
 	}
 	var console bytes.Buffer
-	run := filepath.Join(dir, "run")
+	run := filepath.Join(dir, kind)
 	if err := os.Mkdir(run, 0o700); err != nil {
 		return nil, err
 	}
-	m.nspawn = exec.Command("./boot.sh", m.cache+"/root", dir+"/installed", run, m.name)
+	m.nspawn = exec.Command("./boot.sh", filepath.Join(m.cache, kind), dir+"/installed", run, m.name)
 	m.nspawn.Stdout, m.nspawn.Stderr = &console, &console
 	if err := m.nspawn.Start(); err != nil {
 		return nil, err
@@ -136,6 +137,7 @@ func run(cmd *exec.Cmd) (string, error) {
 var (
 	shared *machine
 	noneAs error
+	home   string // of what machines need
 )
 
 func TestMain(m *testing.M) {
@@ -143,24 +145,25 @@ func TestMain(m *testing.M) {
 	if flag.Lookup("test.list").Value.String() != "" { // no machine for that
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "tokenfs-login")
+	var err error
+	home, err = os.MkdirTemp("", "tokenfs-login")
 	if err == nil {
 		if noneAs = ready(); noneAs == nil {
-			if err = install(dir + "/installed"); err == nil {
-				shared, noneAs = boot(dir)
+			if err = install(home + "/installed"); err == nil {
+				shared, noneAs = boot(home, "systemd")
 			}
 		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "login:", err)
-		os.RemoveAll(dir)
+		os.RemoveAll(home)
 		os.Exit(1)
 	}
 	code := m.Run()
 	if shared != nil {
 		shared.halt()
 	}
-	os.RemoveAll(dir)
+	os.RemoveAll(home)
 	os.Exit(code)
 }
 

@@ -32,7 +32,12 @@ func newUser(t *testing.T) user {
 		}
 		t.Skip("NOT RUN: ", noneAs)
 	}
-	u := user{t, shared, fmt.Sprintf("user%d", users.Add(1)), ""}
+	return shared.newUser(t)
+}
+
+func (m *machine) newUser(t *testing.T) user {
+	t.Helper()
+	u := user{t, m, fmt.Sprintf("user%d", users.Add(1)), ""}
 	u.must(u.as("useradd --create-home --shell /bin/bash " + u.name + " && usermod --password '*' " + u.name))
 	u.uid = u.must(u.as("id -u " + u.name))
 	t.Cleanup(func() {

@@ -17,7 +17,7 @@ import (
 
 var (
 	must  = flag.Bool("must", false, "fail where no host can be set up, instead of skipping")
-	cache = flag.String("cache", "../../build/login", "where the system of the host is kept")
+	cache = flag.String("cache", "../../build/login", "where the systems of the hosts are kept")
 )
 
 // patience is for what happens by itself on a machine that is busy.
@@ -84,7 +84,7 @@ func start() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	system := exec.Command("../login/system.sh", dir)
+	system := exec.Command("../login/system.sh", dir, "systemd")
 	system.Stderr = os.Stderr
 	if err := system.Run(); err != nil {
 		return nil, fmt.Errorf("no system to log in to: %w", err)
@@ -105,7 +105,7 @@ func start() (*exec.Cmd, error) {
 		return nil, err
 	}
 	var console bytes.Buffer
-	cmd := exec.Command("./host.sh", dir+"/root", home+"/installed", home+"/run")
+	cmd := exec.Command("./host.sh", dir+"/systemd", home+"/installed", home+"/run")
 	cmd.Stdout, cmd.Stderr = &console, &console
 	if err := cmd.Start(); err != nil {
 		return nil, err
