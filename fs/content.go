@@ -280,7 +280,7 @@ func (n *inode) rewriteGrace() int64 {
 
 // reserve says whether n may have pages more of space up to end.
 func (s *Server) reserve(n *inode, pages, end int64) bool {
-	return pages <= 0 || s.usedPages+pages <= s.quotaPages || end <= n.grace
+	return pages <= 0 || s.usedPages+pages <= s.quotaPages || end <= n.grace && s.usedPages+pages <= s.mostPages
 }
 
 // resize sets n's size, erasing what a smaller one cuts off.

@@ -118,9 +118,16 @@ func (s *Server) fitting(n *inode, off int64, size int) int {
 	if s.reserve(n, n.data.missing(first, last), end) {
 		return size
 	}
-	fits := max(off, min(end, n.grace))
-	for idx := first; idx < last && s.reserve(n, n.data.missing(first, idx), noGrace); idx++ {
-		fits = max(fits, int64(idx+1)*blockSize)
+	fits := off
+	for idx := first; idx <= last; idx++ {
+		pages, to := n.data.missing(first, idx), min(end, int64(idx+1)*blockSize)
+		if !s.reserve(n, pages, to) {
+			to = min(to, n.grace) // which may end within a page
+			if to <= fits || !s.reserve(n, pages, to) {
+				break
+			}
+		}
+		fits = to
 	}
 	return int(fits - off)
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -14,6 +15,7 @@ import (
 // Config of a Server.
 type Config struct {
 	Quota   int64 // bytes of contents, a multiple of 4096
+	Most    int64 // where rewrites end, which may exceed the quota; 0: nowhere
 	Inodes  int   // files, directories and further names together
 	UID     uint32
 	GID     uint32
@@ -62,6 +64,7 @@ type Server struct {
 	files       int
 	usedPages   int64
 	quotaPages  int64
+	mostPages   int64
 	inodeLimit  int
 	readOnly    string // why, once the log was found damaged
 	wipes       uint64
@@ -86,7 +89,10 @@ func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 }
 
 func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
-	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, inodeLimit: cfg.Inodes}
+	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, mostPages: math.MaxInt64, inodeLimit: cfg.Inodes}
+	if cfg.Most > 0 {
+		s.mostPages = cfg.Most / blockSize
+	}
 	s.tx.s = s
 	s.control = make(chan func())
 	go s.serveControl()

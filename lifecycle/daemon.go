@@ -73,6 +73,9 @@ type daemon struct {
 	control *control
 	session *session
 
+	limit  memoryLimit // when it was mounted
+	wanted room        // without it
+
 	program  program
 	run      runKeeper
 	upgrades int
@@ -215,6 +218,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			d.control.close()
 		}
 	}()
+	most := d.fitInMemory()
 	d.memory, err = crypt.NewMemory(fs.MemoryConfig(d.opts.Size, d.opts.Inodes, d.opts.Secretmem))
 	if err != nil {
 		return faultf(Unsupported, "no protected memory for the keys: %w", err)
@@ -230,6 +234,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	d.since = time.Now()
 	d.worker = newSupervisor(d.memory, d.mount.fd, workerState{
 		Size:    d.opts.Size,
+		Most:    most,
 		Inodes:  d.opts.Inodes,
 		UID:     os.Geteuid(),
 		GID:     os.Getegid(),
@@ -252,6 +257,18 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	}
 	d.warn()
 	return nil
+}
+
+// fitInMemory lowers what was asked for to what the memory limit allows.
+func (d *daemon) fitInMemory() (most int64) {
+	var err error
+	if d.limit, err = memoryLimitHere(); err != nil {
+		d.journal.logf("warning: %v", err) // and as if there were none
+	}
+	d.wanted = room{d.opts.Size, d.opts.Inodes}
+	fits, most := d.wanted.within(d.limit.Bytes)
+	d.opts.Size, d.opts.Inodes = fits.Size, fits.Inodes
+	return most
 }
 
 // claim prepares the directory to mount on, and keeps others off it.
@@ -307,6 +324,10 @@ func (d *daemon) makeRoom() error {
 
 // warn says at the start what a user should not have to look up in status.
 func (d *daemon) warn() {
+	if fits := (room{d.opts.Size, d.opts.Inodes}); fits != d.wanted {
+		d.journal.logf("warning: there is room for %d KiB and %d inodes only, not for %d KiB and %d: %s has a memory limit of %d KiB: raise that, or lower size and inodes",
+			fits.Size>>10, fits.Inodes, d.wanted.Size>>10, d.wanted.Inodes, d.limit.Of, d.limit.Bytes>>10)
+	}
 	names, err := d.mount.plaintextBeneath()
 	if err != nil {
 		d.journal.logf("warning: look beneath the mount: %v", err)

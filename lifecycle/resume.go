@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -70,6 +71,10 @@ func (d *daemon) resume(context.Context) error {
 func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	d.opts.Mountpoint, d.opts.MountOptions = st.Path, st.Options
 	d.opts.Size, d.opts.Inodes = st.Worker.Size, st.Worker.Inodes
+	d.limit, d.wanted = st.Limit, st.Wanted
+	if d.wanted == (room{}) { // from a version that knew no limit
+		d.limit.Bytes, d.wanted = math.MaxInt64, room{st.Worker.Size, st.Worker.Inodes}
+	}
 	d.since, d.program, d.upgrades = st.Since, st.Program, st.Upgrades
 	d.journal.recent = append(st.Messages, d.journal.recent...)
 	d.mount = &mount{path: st.Path, fd: fds[0], entry: st.Entry, beneath: os.NewFile(uintptr(fds[6]), st.Path)}

@@ -64,6 +64,14 @@ type MemoryStatus struct {
 	Locked    int64 `json:"locked"`
 	LockLimit int64 `json:"lock_limit"`
 	PSS       int64 `json:"pss"`
+
+	// The limit that the processes had when it was mounted, and what was asked
+	// for then: content.quota and content.inode_limit are lower where that would
+	// not fit beneath it.
+	Limit        int64  `json:"limit"`
+	LimitOf      string `json:"limit_of"` // a cgroup
+	SizeWanted   int64  `json:"size_wanted"`
+	InodesWanted int    `json:"inodes_wanted"`
 }
 
 func (d *daemon) status() Status {
@@ -87,6 +95,11 @@ func (d *daemon) status() Status {
 			Locked:    procBytes(fmt.Sprintf("/proc/%d/status", pid), "VmLck:"),
 			LockLimit: crypt.LockLimit(),
 			PSS:       procBytes("/proc/self/smaps_rollup", "Pss:") + w.PSS,
+
+			Limit:        d.limit.forStatus(),
+			LimitOf:      d.limit.Of,
+			SizeWanted:   d.wanted.Size,
+			InodesWanted: d.wanted.Inodes,
 		},
 		Messages: d.journal.messages(),
 		Session:  d.session.status(),

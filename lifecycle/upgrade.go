@@ -60,6 +60,9 @@ type upgradeState struct {
 	Rehearsal bool        `json:"rehearsal"` // none of it is real; see actAlong
 
 	Session sessionState `json:"session"`
+
+	Limit  memoryLimit `json:"limit"`
+	Wanted room        `json:"wanted"`
 }
 
 const upgradeFDs = workerFDs + 3
@@ -223,6 +226,7 @@ func (d *daemon) upgradeState() upgradeState {
 		Options: d.opts.MountOptions, Since: d.since, Program: d.program, Socket: d.control.inode,
 		Upgrades: d.upgrades + 1, Messages: d.journal.messages(),
 		Session: d.session.handOn(),
+		Limit:   d.limit, Wanted: d.wanted,
 	}
 	d.worker.mu.Lock()
 	defer d.worker.mu.Unlock()

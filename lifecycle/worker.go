@@ -29,6 +29,7 @@ const workerVar = "_TOKENFS_WORKER"
 // workerFDs descriptors: /dev/fuse, key region, arena, request slots.
 type workerState struct {
 	Size    int64  `json:"size"`
+	Most    int64  `json:"most,omitempty"` // see room
 	Inodes  int    `json:"inodes"`
 	UID     int    `json:"uid"`
 	GID     int    `json:"gid"`
@@ -139,7 +140,7 @@ func work(name string) error {
 		return err
 	}
 	w.memory = mem
-	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Inodes: st.Inodes,
+	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Most: st.Most, Inodes: st.Inodes,
 		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Skeleton: st.Skeleton, Logf: w.logf,
 		Notify: func(n fs.Notice) { w.send(toKeeper{Notice: &n}) }})
 	if err != nil {

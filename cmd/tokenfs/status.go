@@ -48,6 +48,9 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))
+	if m := s.Memory; c.Quota < m.SizeWanted || c.InodeLimit < m.InodesWanted {
+		line("LOWERED\tfrom %s and %d inodes to what fits beneath a memory limit of %s, that of %s", bytesText(m.SizeWanted), m.InodesWanted, bytesText(m.Limit), m.LimitOf)
+	}
 	line("sealed with\t%s", s.AEAD)
 	line("session\t%s", sessionText(s.Session))
 	for _, l := range s.Session.Leases {

@@ -13,16 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/integration/installed"
+	"tokenfs/lifecycle"
 )
 
 // memoryGroup makes a memory cgroup with a limit.
 func memoryGroup(t *testing.T, limit int) (dir string) {
 	t.Helper()
-	for _, g := range []struct{ top, file string }{
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
-		{"/sys/fs/cgroup", "memory.max"},
+	for _, g := range []struct{ top, file, swap string }{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.swappiness"},
+		{"/sys/fs/cgroup", "memory.max", "memory.swap.max"},
 	} {
-		dir = filepath.Join(g.top, fmt.Sprintf("tokenfs-test-%d", os.Getpid()))
+		dir = filepath.Join(g.top, fmt.Sprintf("tokenfs-test-%d-%s", os.Getpid(), t.Name()))
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			continue
 		}
@@ -36,11 +37,76 @@ func memoryGroup(t *testing.T, limit int) (dir string) {
 			t.Errorf("%s is left behind", dir)
 		})
 		if err := os.WriteFile(filepath.Join(dir, g.file), []byte(strconv.Itoa(limit)), 0); err == nil {
+			// As in the user unit. Without it another test's swap file would do.
+			os.WriteFile(filepath.Join(dir, g.swap), []byte("0"), 0)
 			return dir
 		}
 	}
 	t.Skip("NOT RUN: this machine lets nobody make a memory cgroup, so the OOM killer cannot be had without harm")
 	return ""
+}
+
+// Where a memory limit stands above, what may be held is what fits beneath it: it
+// is full before anybody is killed for it, also while it is upgraded.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	u := installed.New(t, command(t), installed.Packaged)
+	const limit = 64 << 20
+	group := memoryGroup(t, limit)
+	inGroup := "echo $$ >" + filepath.Join(group, "cgroup.procs") + " || exit 1; "
+	if err := os.Chmod(filepath.Join(group, "cgroup.procs"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	said := u.Shell(inGroup + u.Command + " mount 2>&1")
+	if !strings.Contains(said, "has a memory limit of 65536 KiB") {
+		t.Errorf("mount says %q, nothing of the limit", said)
+	}
+	s := u.Status()
+	if c, m := s.Content, s.Memory; m.Limit != limit || !strings.HasSuffix(m.LimitOf, "/"+filepath.Base(group)) || m.SizeWanted != lifecycle.DefaultSize ||
+		c.Quota >= limit/2 || c.Quota < limit/8 || c.InodeLimit >= m.InodesWanted || c.InodeLimit < 1000 {
+		t.Fatalf("quota %d KiB, %d inodes; %+v", c.Quota>>10, c.InodeLimit, m)
+	}
+	if said := u.Must("status"); !strings.Contains(said, "LOWERED") {
+		t.Errorf("status says nothing of the limit:\n%s", said)
+	}
+	// The worst: as many long names and full files as there may be, then rewrites
+	// that grow, which the quota does not end.
+	filled := u.Shell(`exec 2>/dev/null; cd ` + u.Mountpoint() + `
+		i=0; while [ $i -lt 200 ] && head -c 5000 /dev/zero >small.$i; do i=$((i+1)); done; echo small $i
+		head -c 200M /dev/zero >big; wc -c <big
+		long=$(head -c 240 /dev/zero | tr '\0' x)
+		i=0; while [ $i -lt 30000 ] && true >$long.$i; do i=$((i+1)); done; echo names $i
+		i=0; while [ $i -lt 200 ] && head -c 250000 /dev/zero >small.$i; do i=$((i+1)); done; echo rewritten $i`)
+	t.Logf("%s", filled)
+	full := u.Status()
+	t.Logf("%d inodes, %d of %d KiB, %d KiB of memory", full.Content.Inodes, full.Content.Bytes>>10, full.Content.Quota>>10, full.Memory.PSS>>10)
+	if full.Content.Inodes < full.Content.InodeLimit || full.Content.Bytes < full.Content.Quota*5/4 {
+		t.Error("it is not full: nothing was tested")
+	}
+	u.Must("upgrade")
+	if s := u.Status(); s.Memory.Limit != limit || s.Content.Quota != full.Content.Quota || s.Content.Bytes != full.Content.Bytes {
+		t.Errorf("after an upgrade: %+v, %+v; before %+v", s.Content, s.Memory, full.Content)
+	}
+	if s := u.Status(); s.Mount.PID != full.Mount.PID || s.Worker.Restarts != full.Worker.Restarts+1 {
+		t.Errorf("the keeper was %d and is %d, %d restarts: somebody was killed", full.Mount.PID, s.Mount.PID, s.Worker.Restarts)
+	}
+	if n := killedIn(group); n != 0 {
+		t.Errorf("the OOM killer took %d", n)
+	}
+	u.Must("unmount")
+	u.NothingLeft()
+}
+
+// killedIn counts whom the OOM killer took from a group.
+func killedIn(group string) (n int) {
+	events, _ := os.ReadFile(filepath.Join(group, "memory.oom_control"))
+	more, _ := os.ReadFile(filepath.Join(group, "memory.events"))
+	for line := range strings.Lines(string(events) + "\n" + string(more)) {
+		if count, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ = strconv.Atoi(strings.TrimSpace(count))
+		}
+	}
+	return n
 }
 
 func memoryOf(pid int) (pages string, kB int) {
@@ -86,10 +152,9 @@ func TestOutOfMemory(t *testing.T) {
 			}
 		}
 	})
-	events, _ := os.ReadFile(filepath.Join(group, "memory.oom_control"))
-	more, _ := os.ReadFile(filepath.Join(group, "memory.events"))
-	t.Logf("the kernel says: %q; alive: %v", string(events)+string(more), alive)
-	if !strings.Contains(string(events)+string(more), "oom_kill ") || strings.Contains(string(events)+string(more)+"\n", "oom_kill 0\n") {
+	n := killedIn(group)
+	t.Logf("the OOM killer took %d; alive: %v", n, alive)
+	if n == 0 {
 		t.Error("the OOM killer took nobody: nothing was tested")
 	}
 	// A killed keeper leaves a dead mount; one that ends by itself leaves nothing.
