@@ -1,6 +1,6 @@
 #!/bin/sh
-# payload.sh: compile every package's tests and put them, with bin/tokenfs and
-# the files of the repository, on a disk for the guest (build/vm/payload.img).
+# payload.sh: compile every package's tests and put them, with bin/tokenfs, its Debian
+# package and the files of the repository, on a disk for the guest (build/vm/payload.img).
 # Writes the packages that have tests to build/vm/packages, one a line.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -33,6 +33,7 @@ git ls-files --cached --others --exclude-standard |
 	while IFS= read -r file; do [ ! -e "$file" ] || printf '%s\n' "$file"; done |
 	tar -cf - -T - | tar -xf - -C "$stage"
 install -D -m 755 bin/tokenfs "$stage/bin/tokenfs"
+packaging/build.sh deb bin/tokenfs "$(git describe --always --dirty)" "$stage/bin"
 go build -o "$stage/bin/demo" ./integration/demo
 # There is no Go in the guest: guest/go hands out what is built here.
 while read -r kind tags _; do

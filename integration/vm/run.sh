@@ -2,7 +2,8 @@
 # run.sh [--secretmem] [--user NAME] [--only WHAT] [-- COMMAND...]
 #
 # Run the tests of every package, as root and as an ordinary user, and then a
-# user's whole login, on the kernel that Debian 12 ships, in an emulated machine.
+# user's logins, without and with the unit, on the kernel that Debian 12 ships, in
+# an emulated machine.
 #
 #   --secretmem   boot with secretmem.enable=1 (Debian's default is off)
 #   --user NAME   the tests of one user only: root or alice
@@ -59,6 +60,8 @@ fi
 . "$here/machine.sh"
 # shellcheck source=SCRIPTDIR/login.sh
 . "$here/login.sh"
+# shellcheck source=SCRIPTDIR/unit.sh
+. "$here/unit.sh"
 
 "$here/system.sh"
 "$here/payload.sh"
@@ -132,6 +135,7 @@ echo
 
 if wanted login; then
 	login_test "$mode" >"$logs/login.log" || failures=$((failures + 1))
+	unit_test >>"$logs/login.log" || failures=$((failures + 1))
 	tee -a "$logs/summary" <"$logs/login.log"
 fi
 
