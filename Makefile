@@ -143,6 +143,10 @@ test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
 	integration/vm/run.sh
 	integration/vm/run.sh --secretmem
 
+.PHONY: test-suites
+test-suites: build ## pjdfstest, and fsx and fsstress of xfstests; root only
+	integration/suites.sh
+
 .PHONY: fuzz
 fuzz: ## a minute for each fuzz target
 	@for package in $$($(GO) list ./...); do \

@@ -106,7 +106,7 @@ run_tests() {
 	esac
 	start=$(date +%s)
 	status=0
-	as "$1" "cd /srv/$2 && PATH=/srv/integration/vm/guest:\$PATH timeout 2700 $run -test.v -test.timeout 40m $flags" \
+	as "$1" "cd /srv/$2 && PATH=/srv/integration/vm/guest:\$PATH timeout 6000 $run -test.v -test.timeout 95m $flags" \
 		>"$log" 2>&1 || status=$?
 	seconds=$(($(date +%s) - start))
 	left=$(as root "awk '\$3 ~ /^fuse(\\.|\$)/ {print \"mount \" \$2}' /proc/mounts; pgrep -a tokenfs" | tr '\n' ';') || true
