@@ -29,12 +29,27 @@ for v in v1.0.0 v1.0.1; do
 	make -s deb VERSION=$v >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb"; }
 	mv bin/tokenfs_${v#v}_*.deb "$work/$v.deb"
 done
-# From scratch, not out of go's cache of linked programs.
+# From scratch, not out of go's cache of linked programs, and on another filesystem.
 rm -rf bin/tokenfs bin/share
-make -s deb VERSION=v1.0.1 >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb"; }
+elsewhere=${TMPDIR:-/tmp}
+[ ! -w /dev/shm ] || elsewhere=/dev/shm
+TMPDIR=$elsewhere make -s deb VERSION=v1.0.1 >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb"; }
 cmp bin/tokenfs_1.0.1_*.deb "$work/v1.0.1.deb" || fail "two builds of the same version differ"
 rm -f bin/tokenfs_1.0.1_*.deb
 seen "two builds of the same version are the same bytes"
+
+# As from a source package: no network, no module cache, no git.
+mkdir "$work/vendored" "$work/unpacked"
+git ls-files -z | xargs -0 cp --parents -t "$work/vendored"
+(cd "$work/vendored" && go mod vendor &&
+	GOFLAGS=-mod=vendor GOPROXY=off GOMODCACHE=$work/none make -s deb VERSION=v1.0.1) >"$work/log" 2>&1 || { tail "$work/log"; fail "make deb offline"; }
+dpkg-deb -x "$work"/vendored/bin/tokenfs_1.0.1_*.deb "$work/unpacked"
+programs=$(find "$work/unpacked" -type f -perm /111)
+[ "$(wc -w <<<"$programs")" = 2 ] || fail "other programs than tokenfs and tokenfs-pam: $programs"
+for module in $(go version -m $programs | awk '$1 == "dep" { print $2 }' | sort -u | tr / _); do
+	[ -s "$work/unpacked/usr/share/doc/tokenfs/licences/$module" ] || fail "$module has no licence in the package"
+done
+seen "vendored, it is built offline, with the licences of all that is linked in"
 
 integration/login/system.sh "$cache" systemd
 mkdir "$work/nothing" "$work/run"

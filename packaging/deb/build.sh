@@ -9,6 +9,8 @@ mv "$root/usr/share/zsh/site-functions/_tokenfs" "$root/usr/share/zsh/vendor-com
 rmdir "$root/usr/share/zsh/site-functions"
 cat "$root"/usr/share/doc/tokenfs/LICENSE >"$root/usr/share/doc/tokenfs/copyright"
 
+# Of files alone: how large a directory is depends on where this runs.
+size=$(find "$root" -type f -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')
 cp -R "$scripts" "$root/DEBIAN"
 (cd "$root" && find etc -type f | sort | sed 's|^|/|') >"$root/DEBIAN/conffiles"
 (cd "$root" && find usr -type f | sort | xargs md5sum) >"$root/DEBIAN/md5sums"
@@ -19,7 +21,7 @@ Architecture: $(dpkg --print-architecture)
 Maintainer: tokenfs maintainers <maintainers@tokenfs.invalid>
 Section: utils
 Priority: optional
-Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
+Installed-Size: $size
 Depends: fuse3
 Recommends: libpam-systemd
 Description: token caches in memory, sealed
