@@ -14,7 +14,7 @@ as_alice() {
 		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "$@"
 }
 end() {
-	[ ! -s "$work/sleeper" ] || kill "$(cat "$work/sleeper")" 2>/dev/null || :
+	[ ! -s "$work/sleeper" ] || xargs kill <"$work/sleeper" 2>/dev/null || :
 	[ -z "$container" ] || { inside systemctl poweroff 2>/dev/null || :; wait "$container" 2>/dev/null || :; }
 	rm -rf "$work"
 	unshare --mount --propagation private sh -c \
@@ -65,26 +65,40 @@ for _ in $(seq 600); do
 done
 [ "$(inside systemctl is-system-running)" = running ] || fail "the machine has not booted"
 for v in v1.0.0 v1.0.1; do inside sh -c "cat >/root/$v.deb" <"$work/$v.deb"; done
-inside sh -c 'useradd --create-home --shell /bin/bash alice && usermod --password "*" alice'
+for user in alice bob; do inside sh -c "useradd --create-home --shell /bin/bash $user && usermod --password '*' $user"; done
+# stay USER SCRIPT: a session of USER's that lasts; returns when SCRIPT is done.
+stay() {
+	as_alice "$1@127.0.0.1" "$2; echo there; read -r _" < <(sleep 1000 & echo $! >>"$work/sleeper"; wait) >"$work/session.$1" 2>&1 &
+	for _ in $(seq 300); do grep -q there "$work/session.$1" && return; sleep 0.1; done
+	fail "the session of $1: $(cat "$work/session.$1")"
+}
 
 inside find /usr /etc /var -xdev | sort >"$work/before"
+stay bob :
 inside apt-get install -y /root/v1.0.0.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "apt install"; }
 mounted=$(as_alice alice@127.0.0.1 'stat -f -c %T $XDG_RUNTIME_DIR/tokenfs; tokenfs status --json | grep -c "\"active\": true"; tokenfs version')
 [[ $mounted == fuse*"tokenfs v1.0.0"* ]] || fail "after apt install a login has: $mounted"
 seen "apt install, then a login has a mount: ${mounted//$'\n'/, }"
 
-# A session that lasts.
-as_alice alice@127.0.0.1 'echo token >$XDG_RUNTIME_DIR/tokenfs/cache; exec 3<$XDG_RUNTIME_DIR/tokenfs/cache; echo there; read -r _; cat <&3; cat $XDG_RUNTIME_DIR/tokenfs/cache; echo "($(tokenfs status --json | grep "\"version\""))"' \
-	< <(sleep 1000 & echo $! >"$work/sleeper"; wait) >"$work/session" 2>&1 &
-for _ in $(seq 300); do grep -q there "$work/session" && break; sleep 0.1; done
-grep -q there "$work/session" || fail "the session: $(cat "$work/session")"
+[[ $(as_alice bob@127.0.0.1 'stat -f -c %T $XDG_RUNTIME_DIR/tokenfs') == fuse* ]] || fail "who was logged in has no mount: $(cat "$work/log")"
+seen "so has who was logged in already"
+limit=$(as_alice alice@127.0.0.1 'systemctl --user show -P MemoryMax tokenfs')
+[ "$limit" = $((384 << 20)) ] || fail "systemd takes MemoryMax= as $limit"
+# Another mount, under a name that makes scripts stumble, and settings that nobody
+# can read.
+as_alice bob@127.0.0.1 'mkdir "my $(id -u) mount" && tokenfs mount "my $(id -u) mount" >/dev/null && echo token >"my $(id -u) mount/cache"' || fail "mount elsewhere"
+stay alice 'echo token >$XDG_RUNTIME_DIR/tokenfs/cache; exec 3<$XDG_RUNTIME_DIR/tokenfs/cache'
+inside sh -c 'echo nonsense >>/etc/tokenfs/config'
 inside apt-get install -y /root/v1.0.1.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "upgrade"; }
-after=$(as_alice alice@127.0.0.1 'cat $XDG_RUNTIME_DIR/tokenfs/cache; tokenfs status --json')
+after=$(as_alice alice@127.0.0.1 'cat $XDG_RUNTIME_DIR/tokenfs/cache; tokenfs status --json --mountpoint=$XDG_RUNTIME_DIR/tokenfs')
 [[ $after == token* && $after == *'"version": "v1.0.1"'* && $after == *'"upgrades": 1'* ]] || fail "after the upgrade: ${after:0:400}"
-seen "an upgrade of the package keeps alice's token, and her filesystem runs v1.0.1"
+after=$(as_alice bob@127.0.0.1 'cat "my $(id -u) mount/cache"; tokenfs status --json --mountpoint="my $(id -u) mount"')
+[[ $after == token* && $after == *'"version": "v1.0.1"'* ]] || fail "after the upgrade of a mount elsewhere: ${after:0:400}"
+seen "an upgrade of the package keeps all tokens, and the filesystems run v1.0.1, whatever is in /etc/tokenfs/config"
 
 inside apt-get remove -y tokenfs >"$work/log" 2>&1 || { tail "$work/log"; fail "apt remove"; }
 grep -q 'alice still had files in it (1)' "$work/log" || { cat "$work/log"; fail "removal does not tell who still had files"; }
+grep -q 'bob still had files in it (1)' "$work/log" || { cat "$work/log"; fail "removal does not tell of a mount elsewhere"; }
 seen "$(grep 'still had' "$work/log")"
 inside grep -q tokenfs /proc/mounts && fail "still mounted"
 inside sh -c 'ls -d /run/user/*/tokenfs* 2>/dev/null' && fail "left in the runtime directory"

@@ -22,6 +22,11 @@ type memoryLimit struct {
 	Of    string `json:"of"`    // the cgroup that has it
 }
 
+type limitFile struct {
+	hierarchy, top string
+	files          []string
+}
+
 func (l memoryLimit) forStatus() int64 {
 	if l.Bytes == math.MaxInt64 {
 		return -1
@@ -32,10 +37,7 @@ func (l memoryLimit) forStatus() int64 {
 // limitFiles are where the cgroups of a hierarchy are mounted and what limits
 // memory there: at memory.high a process is not killed, but so slow that it
 // seems to hang. In the file system of version 2 the hierarchy has no name.
-var limitFiles = []struct {
-	hierarchy, top string
-	files          []string
-}{
+var limitFiles = []limitFile{
 	{"", "/sys/fs/cgroup", []string{"memory.max", "memory.high"}},
 	{"memory", "/sys/fs/cgroup/memory", []string{"memory.limit_in_bytes"}},
 }
@@ -48,20 +50,31 @@ func memoryLimitHere() (memoryLimit, error) {
 	} else if err != nil {
 		return memoryLimit{Bytes: math.MaxInt64}, fmt.Errorf("look for a memory limit: %w", err)
 	}
-	return memoryLimitOf(string(groups), os.ReadFile)
+	return leastOf(string(groups), limitFiles, os.ReadFile)
 }
 
-// memoryLimitOf goes from the group up to the top. What is not there has no
+// keptOutOfSwap says whether a cgroup, as that of the user unit, does so with all
+// memory of its processes.
+func keptOutOfSwap() bool {
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return false
+	}
+	least, err := leastOf(string(groups), []limitFile{{"", "/sys/fs/cgroup", []string{"memory.swap.max"}}}, os.ReadFile)
+	return err == nil && least.Bytes == 0
+}
+
+// leastOf goes from the group up to the top. What is not there has no
 // limit: the first group of all, and those above a container, which sees them by
 // name at most.
-func memoryLimitOf(groups string, read func(string) ([]byte, error)) (least memoryLimit, err error) {
+func leastOf(groups string, limits []limitFile, read func(string) ([]byte, error)) (least memoryLimit, err error) {
 	least.Bytes = math.MaxInt64
 	for line := range strings.Lines(groups) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		if len(fields) != 3 {
 			return least, fmt.Errorf("look for a memory limit: /proc/self/cgroup says %q", line)
 		}
-		for _, l := range limitFiles {
+		for _, l := range limits {
 			if l.hierarchy != fields[1] {
 				continue
 			}

@@ -43,7 +43,7 @@ func TestMemoryLimit(t *testing.T) {
 		"not to be read":           {"0::/", map[string]string{"/memory.max": ""}, memoryLimit{math.MaxInt64, ""}, "permission denied"},
 		"another form of the list": {"0:/", nil, memoryLimit{math.MaxInt64, ""}, `"0:/"`},
 	} {
-		got, err := memoryLimitOf(c.groups, func(path string) ([]byte, error) {
+		got, err := leastOf(c.groups, limitFiles, func(path string) ([]byte, error) {
 			switch text, ok := c.files[strings.TrimPrefix(path, "/sys/fs/cgroup")]; {
 			case !ok:
 				return nil, fs.ErrNotExist

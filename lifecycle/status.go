@@ -127,6 +127,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 		aes,
 		binaryUnreadable(),
 		swapAbsent(),
+		swapForbidden(),
 		d.nothingBeneath(),
 		d.closedBeneath(),
 		d.uncovered(),
@@ -185,6 +186,14 @@ func swapAbsent() Protection {
 		return Protection{name, true, "this machine has none"}
 	}
 	return Protection{name, false, fmt.Sprintf("%s is in use: apps' memory can get there, keys and contents in locked memory cannot", strings.Join(devices, ", "))}
+}
+
+func swapForbidden() Protection {
+	const name = "swap_forbidden"
+	if keptOutOfSwap() {
+		return Protection{name, true, "nothing of its processes can be swapped out"}
+	}
+	return Protection{name, false, "sealed contents, and what is no secret in its processes, may be swapped out; keys and requests cannot"}
 }
 
 func (d *daemon) nothingBeneath() Protection {

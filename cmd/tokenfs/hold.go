@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"tokenfs/lifecycle"
 )
 
@@ -22,7 +20,7 @@ func hold(args []string) error {
 	if !command && (flags.NArg() != 1 || flags.ArgsLenAtDash() >= 0) {
 		return usageErrorf("hold: give a DURATION, or -- and a COMMAND: run tokenfs help hold")
 	}
-	path, err := held(flags, *named)
+	path, err := whichMount(flags, *named)
 	switch {
 	case err != nil:
 		return err
@@ -41,15 +39,6 @@ func hold(args []string) error {
 		err = &reported{exitCode(status)}
 	}
 	return err
-}
-
-// held is the filesystem that a lease is about.
-func held(flags *pflag.FlagSet, named string) (path string, err error) {
-	s, err := loadSettings()
-	if err != nil {
-		return "", err
-	}
-	return where(flags, named, s)
 }
 
 func holdFor(path, duration string) error {

@@ -19,7 +19,7 @@ func release(args []string) error {
 			return usageErrorf("release: %q is not the ID of a lease: tokenfs status lists them", flags.Arg(0))
 		}
 	}
-	path, err := held(flags, *named)
+	path, err := whichMount(flags, *named)
 	if err != nil {
 		return err
 	}

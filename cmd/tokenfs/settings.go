@@ -286,3 +286,15 @@ func where(flags *pflag.FlagSet, named string, set settings) (path string, err e
 	}
 	return lifecycle.Canonical(path)
 }
+
+// whichMount is where for verbs that need no other setting: one that is named on
+// the command line is found, and can be ended, whatever the files say.
+func whichMount(flags *pflag.FlagSet, named string) (path string, err error) {
+	var s settings
+	if !flags.Changed("mountpoint") {
+		if s, err = loadSettings(); err != nil {
+			return "", err
+		}
+	}
+	return where(flags, named, s)
+}

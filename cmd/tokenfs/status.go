@@ -16,11 +16,7 @@ func status(args []string) error {
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
-	s, err := loadSettings()
-	if err != nil {
-		return err
-	}
-	path, err := where(flags, *named, s)
+	path, err := whichMount(flags, *named)
 	if err != nil {
 		return err
 	}
@@ -103,8 +99,12 @@ func memoryText(s lifecycle.Status) string {
 	if s.Memory.LockLimit >= 0 {
 		limit = bytesText(s.Memory.LockLimit) + " allowed"
 	}
-	return fmt.Sprintf("%s locked (%s), %s in the daemon in all (PSS), %s of that sealed contents",
-		known(s.Memory.Locked), limit, known(s.Memory.PSS), bytesText(s.Content.Arena))
+	most := ""
+	if s.Memory.Limit >= 0 {
+		most = fmt.Sprintf("; %s at most", bytesText(s.Memory.Limit))
+	}
+	return fmt.Sprintf("%s locked (%s), %s in the daemon in all (PSS), %s of that sealed contents%s",
+		known(s.Memory.Locked), limit, known(s.Memory.PSS), bytesText(s.Content.Arena), most)
 }
 
 // sessionText says when what is held ends by itself.

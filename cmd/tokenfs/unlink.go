@@ -64,11 +64,7 @@ func unlink(args []string) error {
 
 // engineFor finds the filesystem that a verb is about.
 func engineFor(flags *pflag.FlagSet, named string) (*apps.Engine, error) {
-	s, err := loadSettings()
-	if err != nil {
-		return nil, err
-	}
-	path, err := where(flags, named, s)
+	path, err := whichMount(flags, named)
 	if err != nil {
 		return nil, err
 	}

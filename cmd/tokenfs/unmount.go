@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 
+	"github.com/spf13/pflag"
+
 	"tokenfs/lifecycle"
 )
 
@@ -12,16 +14,12 @@ func unmount(args []string) error {
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
-	s, err := loadSettings()
-	if err != nil {
-		return err
-	}
-	path, err := where(flags, *named, s)
-	if err != nil {
-		return err
-	}
 	if *dead {
-		return clearDead(path)
+		return clearDead(flags, *named)
+	}
+	path, err := whichMount(flags, *named)
+	if err != nil {
+		return err
 	}
 	how, err := lifecycle.Unmount(path)
 	if err != nil {
@@ -41,8 +39,17 @@ func unmount(args []string) error {
 	return nil
 }
 
-// clearDead is what systemd runs when a daemon has ended.
-func clearDead(path string) error {
+// clearDead is what systemd runs when a daemon has ended. A dead mount is to go
+// also where somebody is writing the settings just now.
+func clearDead(flags *pflag.FlagSet, named string) error {
+	s, err := loadSettings()
+	if err != nil {
+		complainf("warning: %v", err)
+	}
+	path, err := where(flags, named, s)
+	if err != nil {
+		return err
+	}
 	cleared, err := lifecycle.ClearDead(path)
 	if err != nil {
 		return err

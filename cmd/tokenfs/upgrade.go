@@ -7,11 +7,7 @@ func upgrade(args []string) error {
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
-	s, err := loadSettings()
-	if err != nil {
-		return err
-	}
-	path, err := where(flags, *named, s)
+	path, err := whichMount(flags, *named)
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,7 @@ func wipe(args []string) error {
 	if err := parseFlags(flags, args, -1); err != nil {
 		return err
 	}
-	s, err := loadSettings()
-	if err != nil {
-		return err
-	}
-	mountpoint, err := where(flags, *named, s)
+	mountpoint, err := whichMount(flags, *named)
 	if err != nil {
 		return err
 	}
