@@ -56,6 +56,13 @@ install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
 	install -D $(OWNER) -m 0644 packaging/apparmor/fusermount3 $(DOC)/examples/apparmor-fusermount3
 	install -D $(OWNER) -m 0644 packaging/environment.conf $(DOC)/examples/environment.conf
 
+.PHONY: uninstall
+uninstall: ## what install has installed, but for the settings
+	@new=$$(mktemp -d) && $(MAKE) -s install DESTDIR=$$new >/dev/null && \
+	(cd $$new && find * -type f ! -path etc/tokenfs/config) | while read -r file; do \
+		rm -f "$(DESTDIR)/$$file"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$(DESTDIR)/$$file")"; \
+	done && rm -rf $$new
+
 .PHONY: deb
 deb: build ## a Debian package, in bin
 	packaging/build.sh deb bin/tokenfs $(VERSION) bin

@@ -62,7 +62,7 @@ func newPatient(t *testing.T) *patient {
 	mountpoint := filepath.Join(root, "run/user/1000/tokenfs")
 	p.Machine = &Machine{Root: root, UID: uid, User: "u", Getenv: getenv, Mountpoint: "/run/user/1000/tokenfs"}
 	p.Status = &lifecycle.Status{Session: lifecycle.SessionStatus{Follows: true},
-		Protections: []lifecycle.Protection{{Name: "uncovered", Active: true}, {Name: "swap_absent", Detail: "has a check of its own"}}}
+		Protections: []lifecycle.Protection{{Name: "uncovered", Active: true}, {Name: "swap_absent", Detail: "has a check of its own"}, {Name: "swap_forbidden", Detail: "what could be swapped is sealed"}}}
 	dirs, err := apps.FindDirs(getenv)
 	if err != nil {
 		t.Fatal(err)

@@ -189,7 +189,7 @@ func protections(m *Machine, found *findings) {
 	for _, p := range m.Status.Protections {
 		severity := Weak
 		switch {
-		case p.Active || p.Name == "swap_absent":
+		case p.Active || p.Name == "swap_absent" || p.Name == "swap_forbidden":
 			continue // see swap
 		case p.Name == "nothing_beneath":
 			severity = Exposed
