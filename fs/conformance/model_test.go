@@ -260,8 +260,13 @@ func TestModelCatches(t *testing.T) {
 					t.Fatalf("not found in %d operations", 20*episodeOps)
 				}
 				short, small := a.shrink(ops, d, 5*time.Minute) // an emulated CPU needs more than one
-				if small == nil {
-					t.Fatalf("found (%v), and not again when shrinking", d)
+				if small == nil || a.drive(short, nil) == nil {
+					// A planted bug shows each time; a busy machine's timing does not.
+					t.Logf("seed %d: seen once, and not again: %v", seed, d)
+					if seed < 20 {
+						continue
+					}
+					t.Fatal("nothing found that can be seen twice")
 				}
 				if len(short) > 8 {
 					t.Errorf("shrunk only to %d operations", len(short))
