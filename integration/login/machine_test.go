@@ -75,6 +75,7 @@ func boot(dir, kind string) (m *machine, err error) {
 		if m.pid, _ = strconv.Atoi(strings.TrimSpace(string(children))); m.pid != 0 {
 			// Nobody but root may log in until the boot is over.
 			if out, _ := m.as("systemctl is-system-running"); out == "running" {
+				booted = append(booted, m)
 				_, err := m.as("systemctl --global --quiet preset tokenfs.service")
 				return m, err
 			}
@@ -137,7 +138,8 @@ func run(cmd *exec.Cmd) (string, error) {
 var (
 	shared *machine
 	noneAs error
-	home   string // of what machines need
+	booted []*machine // this, and others
+	home   string     // of what machines need
 )
 
 func TestMain(m *testing.M) {
@@ -160,8 +162,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	if shared != nil {
-		shared.halt()
+	for _, m := range booted {
+		m.halt()
 	}
 	os.RemoveAll(home)
 	os.Exit(code)

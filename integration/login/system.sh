@@ -15,7 +15,7 @@ kind=$2 root=$dir/$2
 
 case $kind in
 systemd) packages=polkitd,cron,sudo,tmux,screen,mosh ;;
-desktop) packages=lightdm,lightdm-gtk-greeter,xvfb,xauth ;;
+desktop) packages=lightdm,lightdm-gtk-greeter,xvfb,xauth,x11-utils ;;
 elogind) packages=sysvinit-core,elogind,libpam-elogind,polkitd ;;
 engines) packages=docker.io,podman,crun,uidmap,iproute2,fuse3,procps,libcap2-bin ;;
 *) echo "system.sh: no system is of kind $kind" >&2; exit 2 ;;
@@ -86,6 +86,7 @@ for timer in "$root"/lib/systemd/system/*.timer; do
 	systemctl --root="$root" mask -q "${timer##*/}"
 done
 systemctl --root="$root" mask -q console-getty.service
+rm -f "$root/etc/systemd/system/display-manager.service" # a test starts it
 if [ "$kind" = systemd ]; then
 	# The user manager ends 2 s after the last logout instead of 10.
 	mkdir -p "$root/etc/systemd/logind.conf.d"
