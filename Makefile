@@ -143,7 +143,7 @@ soak: packages ## the same clients without kills, for DURATION
 .PHONY: test-login
 test-login: ## users log in and out of a Debian with systemd, in a container; root only
 	@integration/packages.sh systemd-container openssh-client
-	@$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) -must 2>&1 | grep -v '^=== '
+	@$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) -must -all 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

@@ -91,11 +91,12 @@ func lingersSince(uid int) string {
 	if err != nil {
 		return ""
 	}
-	st, err := os.Stat("/var/lib/systemd/linger/" + u.Username)
-	if err != nil {
-		return ""
+	for _, dir := range []string{"/var/lib/systemd/linger/", "/var/lib/elogind/linger/"} {
+		if st, err := os.Stat(dir + u.Username); err == nil {
+			return st.ModTime().UTC().Format(time.RFC3339Nano)
+		}
 	}
-	return st.ModTime().UTC().Format(time.RFC3339Nano)
+	return ""
 }
 
 // PutBackLinger undoes what a keeper did that could not undo it itself.

@@ -130,7 +130,7 @@ func refusalRemedy(err error) string {
 	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return ": AppArmor restricts user namespaces here: tokenfs needs a profile with userns"
 	}
-	return ": a container's seccomp filter or a security module forbids it"
+	return ": a container's seccomp filter or a security module forbids it, and docker run --cap-add SYS_ADMIN, or --security-opt seccomp=unconfined, allows it"
 }
 
 func (c *Command) launchPrivate() (*launched, error) {

@@ -17,6 +17,7 @@ import (
 
 var (
 	must  = flag.Bool("must", false, "fail where no host can be set up, instead of skipping")
+	all   = flag.Bool("all", false, "also the cases that want another host, built for them")
 	cache = flag.String("cache", "../../build/login", "where the systems of the hosts are kept")
 )
 
@@ -29,37 +30,51 @@ const grace = time.Second
 // A host runs an sshd.
 type host struct {
 	*testing.T
-	cache string
-	pid   int // of its first process, as seen from here
+	cache   string
+	process *exec.Cmd
+	pid     int // of its first process, as seen from here
+	name    string
 }
 
 var (
-	shared *host
-	noneAs error
-	home   string // of what the shared host needs
+	shared  *host
+	noneAs  error
+	started []*host // this, and others
+	home    string  // of what they need
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	var err error
-	if home, err = os.MkdirTemp("", "tokenfs-pam"); err != nil {
-		fmt.Fprintln(os.Stderr, "pam:", err)
-		os.Exit(1)
-	}
-	var process *exec.Cmd
-	if noneAs = ready(); noneAs == nil {
-		if process, err = start(); err != nil {
-			fmt.Fprintln(os.Stderr, "pam:", err)
-			os.Exit(1)
+	if home, err = os.MkdirTemp("", "tokenfs-pam"); err == nil {
+		if noneAs = ready(); noneAs == nil {
+			if err = install(); err == nil {
+				shared, err = start("systemd")
+			}
 		}
 	}
-	code := m.Run()
-	if process != nil {
-		syscall.Kill(shared.pid, syscall.SIGKILL) // and with it all that is in there
-		process.Wait()
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pam:", err)
+	} else {
+		code = m.Run()
+	}
+	for _, h := range started {
+		h.stop()
 	}
 	os.RemoveAll(home)
 	os.Exit(code)
+}
+
+// stop ends a host, and all that is in there.
+func (h *host) stop() {
+	if h.pid != 0 {
+		syscall.Kill(h.pid, syscall.SIGKILL)
+	}
+	h.process.Process.Kill()
+	h.process.Wait()
+	exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
+		`mount -t cgroup2 none /sys/fs/cgroup && find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} \;`, "sh", h.name).Run()
 }
 
 // ready says what this machine lacks.
@@ -78,53 +93,58 @@ func ready() error {
 	return nil
 }
 
-// start sets the host up that all tests use.
-func start() (*exec.Cmd, error) {
-	dir, err := filepath.Abs(*cache)
-	if err != nil {
-		return nil, err
-	}
-	system := exec.Command("../login/system.sh", dir, "systemd")
-	system.Stderr = os.Stderr
-	if err := system.Run(); err != nil {
-		return nil, fmt.Errorf("no system to log in to: %w", err)
-	}
+// install makes what is installed on each host.
+func install() error {
 	for _, program := range []string{"tokenfs", "tokenfs-pam"} {
 		build := exec.Command("go", "build", "-trimpath", "-o", home+"/"+program, "tokenfs/cmd/"+program)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("build %s: %w: %s", program, err, out)
+			return fmt.Errorf("build %s: %w: %s", program, err, out)
 		}
 	}
 	install := exec.Command("make", "-C", "../..", "install", "install-pam", "PROGRAM="+home+"/tokenfs", "DESTDIR="+home+"/installed", "PREFIX=/usr")
 	if out, err := install.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("make install: %w: %s", err, out)
+		return fmt.Errorf("make install: %w: %s", err, out)
 	}
-	if err := errors.Join(os.MkdirAll(home+"/installed/etc/tokenfs", 0o755), os.Mkdir(home+"/run", 0o755),
-		os.WriteFile(home+"/installed/etc/tokenfs/config", []byte(fmt.Sprintf("grace = %v\n", grace)), 0o644)); err != nil {
+	return errors.Join(os.MkdirAll(home+"/installed/etc/tokenfs", 0o755),
+		os.WriteFile(home+"/installed/etc/tokenfs/config", []byte(fmt.Sprintf("grace = %v\n", grace)), 0o644))
+}
+
+// start sets a host up, on a system of a kind that system.sh knows.
+func start(kind string) (*host, error) {
+	dir, err := filepath.Abs(*cache)
+	if err != nil {
+		return nil, err
+	}
+	system := exec.Command("../login/system.sh", dir, kind)
+	system.Stderr = os.Stderr
+	if err := system.Run(); err != nil {
+		return nil, fmt.Errorf("no system to log in to: %w", err)
+	}
+	needs := filepath.Join(home, kind)
+	if err := os.Mkdir(needs, 0o755); err != nil {
 		return nil, err
 	}
 	var console bytes.Buffer
-	cmd := exec.Command("./host.sh", dir+"/systemd", home+"/installed", home+"/run")
-	cmd.Stdout, cmd.Stderr = &console, &console
-	if err := cmd.Start(); err != nil {
+	h := &host{cache: dir, name: fmt.Sprintf("tokenfs-pam-%s-%d", kind, os.Getpid())}
+	h.process = exec.Command("./host.sh", filepath.Join(dir, kind), home+"/installed", needs, h.name)
+	h.process.Stdout, h.process.Stderr = &console, &console
+	if err := h.process.Start(); err != nil {
 		return nil, err
 	}
-	shared = &host{cache: dir}
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
-		if shared.pid, _ = strconv.Atoi(strings.TrimSpace(string(children))); shared.pid != 0 {
-			if said, err := run(shared.ssh("alice", "echo in")); err == nil && said == "in" {
-				break
+		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", h.process.Process.Pid))
+		if h.pid, _ = strconv.Atoi(strings.TrimSpace(string(children))); h.pid != 0 {
+			if said, err := run(h.ssh("alice", "echo in")); err == nil && said == "in" {
+				started = append(started, h)
+				return h, nil
 			}
 		}
 		if time.Now().After(deadline) {
-			syscall.Kill(shared.pid, syscall.SIGKILL)
-			cmd.Wait()
+			h.stop()
 			return nil, fmt.Errorf("nobody can log in after %v: %s", patience, &console)
 		}
 	}
-	return cmd, nil
 }
 
 // newHost is the shared one, at rest.
@@ -136,10 +156,16 @@ func newHost(t *testing.T) *host {
 		}
 		t.Skip("NOT RUN: ", noneAs)
 	}
-	h := &host{t, shared.cache, shared.pid}
+	return shared.with(t)
+}
+
+// with is a host at rest, for one test.
+func (h host) with(t *testing.T) *host {
+	t.Helper()
+	h.T = t
 	h.rest()
 	t.Cleanup(h.rest)
-	return h
+	return &h
 }
 
 // run returns what a command says, trimmed.
