@@ -60,8 +60,9 @@ install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
 uninstall: ## what install has installed, but for the settings
 	@new=$$(mktemp -d) && $(MAKE) -s install DESTDIR=$$new >/dev/null && \
 	(cd $$new && find * -type f ! -path etc/tokenfs/config) | while read -r file; do \
-		rm -f "$(DESTDIR)/$$file"; rmdir -p --ignore-fail-on-non-empty "$$(dirname "$(DESTDIR)/$$file")"; \
+		rm -f "$(DESTDIR)/$$file"; \
 	done && rm -rf $$new
+	find $(DOC) -depth -type d -exec rmdir {} +
 
 .PHONY: deb
 deb: build ## a Debian package, in bin
