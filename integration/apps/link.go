@@ -150,9 +150,6 @@ func (e *Engine) redirect(s *state, todo []*link) error {
 
 // planMade notes which directories are missing, before they are made.
 func (l *link) planMade(keep []string) {
-	if l.File != "" {
-		return
-	}
 	missing := func(dir string) bool {
 		_, err := os.Stat(dir)
 		return errors.Is(err, fs.ErrNotExist)
@@ -169,7 +166,7 @@ func (l *link) planMade(keep []string) {
 
 // fromNothing says that there was no directory: what is kept on disk is made
 // where it is to be, and linking is making the link.
-func (l *link) fromNothing() bool { return slices.Contains(l.Made, l.Dir) }
+func (l *link) fromNothing() bool { return l.File == "" && slices.Contains(l.Made, l.Dir) }
 
 // whileLinking is where a directory of Made is before the link is in effect.
 func (l *link) whileLinking(made string) string {

@@ -108,7 +108,6 @@ func TestUnlinkKeepsTokens(t *testing.T) {
 // Every app, from nothing and back to nothing.
 func TestLinkEveryAppFromNothing(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
-	d.write(map[string]string{".aws/": ""})
 	before := d.snapshot()
 	for _, a := range Table {
 		if err := d.Link(a, true); err != nil {

@@ -63,9 +63,6 @@ func (e *Engine) planEntries(p *Place, l *link) error {
 		if _, err := os.Lstat(l.Dir); err == nil {
 			return fmt.Errorf("%s is a link that leads nowhere: remove it, then try again", l.Dir)
 		}
-		if p.File != "" {
-			return fmt.Errorf("%s does not exist: make it, then try again", l.Dir)
-		}
 	case err != nil:
 		return err
 	case !st.IsDir():

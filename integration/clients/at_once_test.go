@@ -49,8 +49,11 @@ func (c client) round(t *testing.T, tmpfs bool) (o outcome) {
 	} else {
 		c.link(s)
 	}
-	c.prepare(s)
 	c.version(s)
+	c.prepare(s)
+	if c.together {
+		c.loginForNow(s)
+	}
 	var chains [][]*exec.Cmd
 	for i := range processes {
 		chains = append(chains, c.atOnce(s, i))

@@ -8,14 +8,17 @@ import (
 	"testing"
 )
 
-// tokenfs is the command under test, with the small apps beside it, and programs
-// where make test-apps puts what comes from npm and the Go module proxy.
-var tokenfs, programs string
+// tokenfs is the command under test, with the small apps beside it, programs where
+// make test-apps puts what comes from npm and the Go module proxy, and path where a
+// session finds programs: Debian's, before what else is on the machine.
+var tokenfs, programs, path string
 
 func TestMain(m *testing.M) {
 	if programs = os.Getenv("TOKENFS_TEST_APPS"); programs == "" {
 		programs = "/var/tmp/tokenfs-test-apps"
 	}
+	path = programs + "/node_modules/.bin:/usr/bin:/bin:/usr/local/bin"
+	os.Setenv("PATH", path+":"+os.Getenv("PATH")) // of exec, too
 	dir, err := os.MkdirTemp("", "tokenfs-clients")
 	if err != nil {
 		panic(err)

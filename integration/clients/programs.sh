@@ -7,17 +7,20 @@ set -eu
 here=$(dirname "$0")
 apps=${TOKENFS_TEST_APPS:-/var/tmp/tokenfs-test-apps}
 
-wanted='azure-cli python3-msal-extensions gh git e2fsprogs'
-wants() { # COMMAND PACKAGE...: the command may have come from elsewhere
-	command -v "$1" >/dev/null || { shift; wanted="$wanted $*"; }
+wanted='azure-cli awscli gh python3-msal-extensions git fuse3 e2fsprogs ca-certificates libsecret-1-dev'
+wants() { # COMMAND PACKAGE: the command may have come from elsewhere
+	command -v "$1" >/dev/null || wanted="$wanted $2"
 }
+for tool in g++ make pkg-config; do wants $tool $tool; done
 wants npm npm
 wants docker docker.io
 wants kubectl kubernetes-client
-wants g++ g++
-wants make make
-wants pkg-config pkg-config
-"$here/../packages.sh" $wanted libsecret-1-dev
+# shellcheck disable=SC2086 # they are separate words
+"$here/../packages.sh" $wanted
+for program in npm docker kubectl; do
+	at=$(readlink -f "$(command -v $program)")
+	dpkg-query -S "$at" 2>/dev/null | grep -q -e ^npm: -e ^docker.io: -e ^kubernetes-client: || echo "NOT DEBIAN'S: $program, from $at"
+done
 
 mkdir -p "$apps"
 log=$apps/log
@@ -45,6 +48,11 @@ fi
 echo "\$ go build -C $here/testdata/go -o $apps/apps"
 CGO_ENABLED=0 GOFLAGS=-mod=mod go build -C "$here/testdata/go" -trimpath -o "$apps/apps" .
 
-if ! [ -e "$apps/kubelogin" ]; then
-	run env CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN="$apps" go install github.com/Azure/kubelogin@v0.2.18
-fi
+# Two programs of one name. Where the proxy does not have int128's, one that was
+# built from its source and put there does as well.
+program() { # DIRECTORY MODULE@VERSION
+	[ -e "$1/kubelogin" ] || run env CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN="$1" go install "$2"
+}
+program "$apps" github.com/Azure/kubelogin@v0.2.18
+program "$apps/int128" github.com/int128/kubelogin@v1.36.3 ||
+	echo 'NOT BUILT: kubelogin of int128. Its tests will not run.' >&2

@@ -52,7 +52,7 @@ func newSession(t *testing.T) *session {
 		case strings.HasPrefix(v, "HOME="):
 			s.Env[i] = "HOME=" + s.home
 		case strings.HasPrefix(v, "PATH="):
-			s.Env[i] = "PATH=" + programs + "/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"
+			s.Env[i] = "PATH=" + path
 		}
 	}
 	s.Env = append(append(s.Env, "TMPDIR="+tmp, "LANG=C.UTF-8"), s.idp.Env()...)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -164,44 +163,5 @@ func TestKubectl(t *testing.T) {
 			n := len(strings.Fields(s.must("kubectl", "config", "get-users"))) - 1
 			return fmt.Sprintf("%d of %d users", n, 3*processes), n == 3*processes
 		},
-	}.run(t)
-}
-
-// Who is not signed in signs in by device code there and then, so that a use
-// that did has failed to use the cache. It goes on using tokens that are said to
-// be too old, so that nothing is seen of how it renews them.
-func TestKubelogin(t *testing.T) {
-	get := func(s *session) *exec.Cmd {
-		return s.client(filepath.Join(programs, "kubelogin"), "get-token", "--login", "devicecode", "--server-id", "00000000-0000-4000-8000-0000000000f1",
-			"--client-id", "00000000-0000-4000-8000-0000000000f2", "--tenant-id", entra.Tenant)
-	}
-	client{
-		name:  "Azure/kubelogin",
-		app:   "kubelogin",
-		homes: []string{".kube/cache", ".cache/.IdentityService", ".IdentityService"},
-		version: func(s *session) string {
-			needed(s, "kubelogin")
-			out, err := exec.Command("go", "version", "-m", filepath.Join(programs, "kubelogin")).Output()
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			_, after, _ := strings.Cut(string(out), "mod\tgithub.com/Azure/kubelogin\t")
-			version, _, _ := strings.Cut(after, "\t")
-			return version
-		},
-		login: func(s *session) {
-			if _, err := s.try(get(s)); err != nil {
-				s.t.Fatal(err, "\n", s.trail())
-			}
-		},
-		use: func(s *session) error {
-			before := s.grants("device_code")
-			_, err := s.try(get(s))
-			if err == nil && s.grants("device_code") != before {
-				err = errors.New("kubelogin signed in anew")
-			}
-			return err
-		},
-		seals: true,
 	}.run(t)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // hosts are the names that the proxy answers for.
-var hosts = append([]string{Login, Manager, Graph, GitHub, "api." + GitHub, NPM, Cluster}, registries...)
+var hosts = append([]string{Login, Manager, Graph, GitHub, "api." + GitHub, NPM, Cluster, awsOIDC, awsPortal, awsSTS}, registries...)
 
 // connect connects a client to the services, whichever of them it asks for.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) {

@@ -185,6 +185,7 @@ func (s *Server) routes() http.Handler {
 		s.registry(name, handle)
 	}
 	s.cluster(handle)
+	s.aws(handle)
 	handle("/", func(r *http.Request) reply {
 		return refuse(http.StatusNotFound, "not_found", "the stand-in has nothing at "+r.Host+r.URL.Path)
 	})
