@@ -20,11 +20,18 @@ type Cost struct {
 }
 
 // CostError is a refusal to put at risk what cannot be had again.
-type CostError struct{ Costs []Cost }
+type CostError struct {
+	Costs []Cost
+	Now   bool // rather than at the end of the session
+}
 
 func (c *CostError) Error() string {
 	var b strings.Builder
-	b.WriteString("refused, because the next logout or wipe would take, and no login bring back:\n")
+	if c.Now {
+		b.WriteString("refused, because this would end, and no login bring back:\n")
+	} else {
+		b.WriteString("refused, because the next logout or wipe would take, and no login bring back:\n")
+	}
 	for _, cost := range c.Costs {
 		fmt.Fprintf(&b, "  %s: %s (%s)\n", cost.Path, cost.What, cost.Class)
 	}
@@ -61,7 +68,7 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 		}
 	}
 	if len(costs) > 0 && !yesLose {
-		return &CostError{costs}
+		return &CostError{Costs: costs}
 	}
 	for _, l := range s.Links {
 		if slices.Contains(l.Apps, a.Name) && !slices.Contains(todo, l) {
@@ -254,6 +261,9 @@ func (e *Engine) tell(a App, todo []*link) {
 		from := e.Dirs.Contract(filepath.Join(l.Dir, l.File))
 		if l.File != "" {
 			e.Result("linked %s by %s, which is set in %s", from, l.Variable, e.Dirs.Contract(e.variablesFile()))
+			if e.Getenv(l.Variable) == "" {
+				e.Say(`it is not set here, nor in shells opened by ssh: there run eval "$(tokenfs env %s)"`, a.Name)
+			}
 		} else {
 			e.Result("linked %s", from)
 		}

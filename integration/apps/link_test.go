@@ -213,8 +213,11 @@ func TestMixedComesBackOnlyWhenAsked(t *testing.T) {
 	if !strings.Contains(set, `NPM_CONFIG_USERCONFIG="`+d.Mountpoint+`/npm/.npmrc"`) || !d.heard("NPM_CONFIG_USERCONFIG, which is set in ~/.config/environment.d/60-tokenfs.conf") {
 		t.Errorf("variables %q, said %q", set, d.said)
 	}
+	if !d.heard(`it is not set here, nor in shells opened by ssh: there run eval "$(tokenfs env npm)"`) {
+		t.Errorf("of this shell it says nothing: %q", d.said)
+	}
 	for _, name := range []string{"npm", "docker"} {
-		if err := d.Unlink(name, false, false); err == nil || !strings.Contains(err.Error(), "--keep-tokens") {
+		if err := d.Unlink(name, false, false); err == nil || !strings.Contains(err.Error(), "--keep-tokens") || strings.Contains(err.Error(), "next logout") {
 			t.Errorf("unlink %s: %v", name, err)
 		}
 		if err := d.Unlink(name, true, false); err != nil {

@@ -54,7 +54,7 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 		costs = append(costs, risks...)
 	}
 	if len(costs) > 0 && !yesLose {
-		return fmt.Errorf("%w, or bring them back with --keep-tokens", &CostError{costs})
+		return fmt.Errorf("%w, or bring them back with --keep-tokens", &CostError{costs, true})
 	}
 	for _, l := range todo {
 		l.Phase = unlinking

@@ -81,6 +81,9 @@ func (c client) round(t *testing.T, tmpfs bool) (o outcome) {
 			}
 		}
 	}
+	if n == processes {
+		t.Errorf("not one of them did what it should: %s", o.said)
+	}
 	if o.failed = n > 0; n > 1 {
 		o.said += fmt.Sprintf("\nand %d others", n-1)
 	}

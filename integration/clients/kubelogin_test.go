@@ -97,7 +97,7 @@ func TestKubectlOIDCLogin(t *testing.T) {
 			return built("int128/kubelogin", "github.com/int128/kubelogin")(s) + ", " + kubectl(s)
 		},
 		prepares: func(s *session) {
-			s.must("kubectl", "config", "set-cluster", "tests", "--server=https://"+entra.Cluster, "--certificate-authority="+s.idp.CA())
+			kubeconfig(s)
 			for i := range processes + 1 {
 				user, client := fmt.Sprint("user", i), fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
 				if i == processes {

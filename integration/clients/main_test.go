@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 	if programs = os.Getenv("TOKENFS_TEST_APPS"); programs == "" {
 		programs = "/var/tmp/tokenfs-test-apps"
 	}
-	path = programs + "/node_modules/.bin:/usr/bin:/bin:/usr/local/bin"
+	path = programs + "/bin:/usr/bin:/bin:/usr/local/bin"
 	os.Setenv("PATH", path+":"+os.Getenv("PATH")) // of exec, too
 	dir, err := os.MkdirTemp("", "tokenfs-clients")
 	if err != nil {

