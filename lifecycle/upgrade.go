@@ -146,6 +146,9 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 	if d.run.Command {
 		return nil, faultf(Mountpoint, "upgrade: %w", errOfRun)
 	}
+	if limit := d.limit.Bytes; limit < perFilesystem {
+		return nil, fmt.Errorf("upgrade to %s: with a memory limit of %d KiB, of %s, two versions do not fit side by side: unmount, and mount again with the new one", d.program.Path, limit>>10, d.limit.Of)
+	}
 	f, err := d.program.open()
 	if err != nil {
 		return nil, err

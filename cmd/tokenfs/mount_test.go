@@ -123,6 +123,31 @@ func TestDeadMount(t *testing.T) {
 	})
 }
 
+// Settings that cannot be read do not keep from what is named on the command line,
+// nor systemd from clearing away a dead mount.
+func TestUnreadableSettings(t *testing.T) {
+	eachAccount(t, func(a *account) {
+		m := a.mountpoint()
+		a.tokenfs(exitOK, "mounted on", "mount")
+		a.must("mkdir -p ~/.config/tokenfs && echo nonsense >~/.config/tokenfs/config")
+		a.tokenfs(exitUsage, "nonsense", "status")
+		a.tokenfs(exitOK, "holds", "status", "--mountpoint="+m)
+		a.must("echo x >" + m + "/x")
+		a.tokenfs(exitOK, "wiped everything", "wipe", "--mountpoint="+m)
+		a.tokenfs(exitOK, "unmounted", "unmount", "--mountpoint="+m)
+		a.must("rm ~/.config/tokenfs/config")
+		a.tokenfs(exitOK, "mounted on", "mount")
+		st := a.status()
+		if err := unix.Kill(st.Mount.PID, unix.SIGKILL); err != nil {
+			a.Fatal(err)
+		}
+		a.eventually("keeper and worker die", func() bool { return ended(st.Mount.PID) && ended(st.Worker.PID) })
+		a.must("echo nonsense >~/.config/tokenfs/config")
+		a.tokenfs(exitOK, "unmounted", "unmount", "--dead")
+		a.nothingLeft(st.Mount.PID)
+	})
+}
+
 // A daemon that is stopped or spins keeps clients in a sleep that signals do
 // not end; it must be possible to get rid of it.
 func TestHungDaemon(t *testing.T) {

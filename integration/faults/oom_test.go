@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -53,11 +54,7 @@ func TestMemoryLimit(t *testing.T) {
 	u := installed.New(t, command(t), installed.Packaged)
 	const limit = 64 << 20
 	group := memoryGroup(t, limit)
-	inGroup := "echo $$ >" + filepath.Join(group, "cgroup.procs") + " || exit 1; "
-	if err := os.Chmod(filepath.Join(group, "cgroup.procs"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	said := u.Shell(inGroup + u.Command + " mount 2>&1")
+	said := mountIn(u, group)
 	if !strings.Contains(said, "has a memory limit of 65536 KiB") {
 		t.Errorf("mount says %q, nothing of the limit", said)
 	}
@@ -95,6 +92,48 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	u.Must("unmount")
 	u.NothingLeft()
+}
+
+// Beneath a limit that leaves no room for it an upgrade is refused, rather than
+// cost the keeper its life.
+func TestUpgradeBeneathMemoryLimit(t *testing.T) {
+	t.Parallel()
+	u := installed.New(t, command(t), installed.Packaged)
+	group := memoryGroup(t, 12<<20)
+	mountIn(u, group)
+	u.Shell("echo token >" + u.Path("cache"))
+	if said, code := u.Run("upgrade"); code == 0 || !strings.Contains(said, "do not fit side by side") {
+		t.Errorf("upgrade: status %d: %s", code, said)
+	}
+	if got := u.Shell("cat " + u.Path("cache")); got != "token\n" {
+		t.Errorf("afterwards the file has %q", got)
+	}
+	u.Must("unmount")
+	u.NothingLeft()
+}
+
+// mountIn mounts from a process that is in the group from its start.
+func mountIn(u *installed.User, group string) (said string) {
+	u.Helper()
+	cmd := u.Program("sh", "-c", "read -r _ && exec "+u.Command+" mount")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		u.Fatal(err)
+	}
+	err = os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
+	if err == nil {
+		_, err = in.Write([]byte("\n"))
+	}
+	in.Close()
+	if err = errors.Join(err, cmd.Wait()); err != nil {
+		u.Fatalf("mount: %v: %s", err, &out)
+	}
+	return out.String()
 }
 
 // killedIn counts whom the OOM killer took from a group.
