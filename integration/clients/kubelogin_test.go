@@ -93,8 +93,7 @@ func TestKubectlOIDCLogin(t *testing.T) {
 		app:   "kubelogin",
 		homes: []string{".kube/cache", ".cache/.IdentityService", ".IdentityService"},
 		version: func(s *session) string {
-			kubectl := found("kubectl", "version", "--client")
-			return built("int128/kubelogin", "github.com/int128/kubelogin")(s) + ", " + kubectl(s)
+			return found(kubelogin, "version")(s) + ", kubectl " + found("kubectl", "version", "--client")(s)
 		},
 		prepares: func(s *session) {
 			kubeconfig(s)
