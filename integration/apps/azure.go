@@ -94,7 +94,7 @@ var azure = []App{
 			Keep:   []string{"bin/", "extensions/", "telemetry/", "templates/", "config.json"},
 			Flocks: []string{"*.lock"},
 		}},
-		Since:   "1.0; not run: not to be had from a package registry",
+		Since:   "1.0; read, not run: not to be had from a package registry",
 		Quirks:  []string{"azd auth logout removes the directory auth, and a link that stands for it: hence the whole of ~/.azd"},
 		Sources: []string{"Azure/azure-dev: cli/azd/pkg/config/manager.go, pkg/auth/file_cache.go, pkg/auth/manager.go"},
 	},

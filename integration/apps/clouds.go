@@ -19,7 +19,7 @@ var clouds = []App{
 		Settings: []Setting{{Variable: "CLOUDSDK_CORE_DISABLE_FILE_LOGGING", Value: "true", Command: "gcloud config set core/disable_file_logging true",
 			Why:  "log files, of what was run and answered, stay on disk",
 			File: "$CONFIG/gcloud/configurations/config_default", Section: "core", Key: "disable_file_logging", Default: "false"}},
-		Since:   "any; run with 528",
+		Since:   "any; its files seen with 528, no login run: no package registry has it",
 		Quirks:  []string{"its databases are SQLite with a rollback journal, and are locked with POSIX locks"},
 		Sources: []string{"google-cloud-sdk: lib/googlecloudsdk/core/config.py, core/credentials/creds.py"},
 	},
@@ -31,8 +31,8 @@ var clouds = []App{
 			{Dir: "~/.aws/cli/cache", Name: "aws-cli", Secrets: everything("temporary keys of assumed roles")},
 			{Dir: "~/.aws/login/cache", Variable: "AWS_LOGIN_CACHE_DIRECTORY", Name: "aws-login", Secrets: everything("tokens of aws login")},
 		},
-		Since:   "AWS CLI 1.45 run; 2 read",
-		Quirks:  []string{"botocore replaces its files by renaming, and so a link that stands for one"},
+		Since:   "any with single sign-on; run with 2.9",
+		Quirks:  []string{"botocore replaces its files by renaming, and so a link that stands for one", "aws sso logout leaves what the CLI registered as"},
 		Sources: []string{"boto/botocore: botocore/credentials.py, botocore/utils.py", "aws/aws-cli: awscli/customizations/sso/utils.py"},
 	},
 	{
@@ -42,7 +42,7 @@ var clouds = []App{
 			Dir: "~/.aws", File: "credentials", Variable: "AWS_SHARED_CREDENTIALS_FILE", Name: "aws-credentials",
 			Secrets: []Secret{{"credentials", Irreplaceable, "access keys, which AWS shows only once"}},
 		}},
-		Since:   "any",
+		Since:   "any; run with 2.9",
 		Sources: []string{"boto/botocore: botocore/configprovider.py"},
 	},
 }

@@ -18,7 +18,7 @@ var kubernetes = []App{
 		}, { // up to azidentity/cache 0.3
 			Dir: "~/.IdentityService", Name: "identity-home", Secrets: everything(identityCache), Locks: msalLocks, Flocks: msalFlocks,
 		}},
-		Since: "Azure/kubelogin 0.1; int128/kubelogin 1.28 (token cache in ~/.kube/cache/oidc-login)",
+		Since: "Azure/kubelogin 0.1; int128/kubelogin 1.28 (token cache in ~/.kube/cache/oidc-login); run with 0.2.18 and 1.36.3",
 		Quirks: []string{
 			"int128's holds a lock while it waits for the browser, and its clean command removes the directory: hence the one above it",
 			"Azure's has sealed its tokens already, with a key in the user's persistent keyring, which outlives the login by three days",
@@ -38,7 +38,7 @@ var kubernetes = []App{
 			Keep:  []string{"cache/"},
 			Locks: []string{"config.lock"},
 		}},
-		Since:   "any; run with 1.32",
+		Since:   "any; run with 1.32 and 1.33",
 		Quirks:  []string{"a lock that a killed kubectl left makes every change fail at once, for ever: tokenfs doctor finds it"},
 		Sources: []string{"kubernetes/client-go: tools/clientcmd/loader.go", "kubernetes/cloud-provider-gcp: cmd/gke-gcloud-auth-plugin"},
 	},
