@@ -142,9 +142,10 @@ soak: packages ## the same clients without kills, for DURATION
 	$(GO) test -count=1 -v -timeout 0 ./integration/torture -run TestSoak -soak $(DURATION) $(TORTURE)
 
 .PHONY: test-login
-test-login: ## users log in and out of a Debian with systemd, in a container; root only
+test-login: ## users log in and out of Debians in containers; tokenfs run in Docker and Podman; root only
 	@integration/packages.sh systemd-container openssh-client
 	@$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) -must -all 2>&1 | grep -v '^=== '
+	@$(GO) test -count=1 -v -timeout 10m ./integration/run -run Engines -engines 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine

@@ -144,19 +144,34 @@ func TestNoLogin(t *testing.T) {
 	u.gone()
 }
 
+// Who has no XDG_RUNTIME_DIR finds the filesystem, or is told why there is none.
 func TestCron(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
-	u.must(u.as("echo '@reboot tokenfs status >~/said 2>&1' | crontab -u " + u.name + " - && rm -f /run/crond.reboot && systemctl restart cron"))
-	var said string
-	u.eventually("cron runs the job", func() bool {
-		said, _ = u.as("cat ~" + u.name + "/said")
-		return strings.Contains(said, "\n") || strings.HasPrefix(said, "tokenfs: ")
-	})
-	if u.mounted() || !strings.Contains(said, "does not exist: log in") {
+	cron := func() (said string) {
+		u.must(u.as("rm -f ~" + u.name + "/said && echo '@reboot { echo \"<$XDG_RUNTIME_DIR>\"; tokenfs status; } >~/new 2>&1; mv ~/new ~/said' | crontab -u " + u.name + " - && rm -f /run/crond.reboot && systemctl restart cron"))
+		u.eventually("cron has run the job", func() bool {
+			said, _ = u.as("cat ~" + u.name + "/said 2>/dev/null")
+			return said != ""
+		})
+		return said
+	}
+	said := cron()
+	if u.mounted() || !strings.HasPrefix(said, "<>\n") || !strings.Contains(said, "does not exist: log in") {
 		t.Errorf("mounted %v, said %q", u.mounted(), said)
 	}
-	u.seen("cron mounts nothing; its job is told: %s", said)
+	u.seen("cron mounts nothing; its job is told: %s", strings.TrimPrefix(said, "<>\n"))
+
+	s := u.open()
+	if said := cron(); !strings.HasPrefix(said, "<>\nmounted      "+u.mountpoint()+"\n") {
+		t.Errorf("during a login cron's job said %q", said)
+	}
+	if said := s.do("env -u XDG_RUNTIME_DIR tokenfs status"); !strings.HasPrefix(said, "mounted      "+u.mountpoint()+"\n") {
+		t.Errorf("in a login without XDG_RUNTIME_DIR: %q", said)
+	}
+	u.seen("during a login cron's job, and a command without XDG_RUNTIME_DIR, find the filesystem")
+	s.end()
+	u.gone()
 }
 
 // Root has none unless a setting says so, other system users never.
