@@ -23,7 +23,7 @@ var tools = []App{
 			Marks:   []string{"_authToken", "_auth", "_password"},
 			Secrets: []Secret{{".npmrc", Mixed, "registry tokens, which are shown only once, with settings"}},
 		}},
-		Copies:  []Copy{{"~/.npm/_logs/*.log", "_authToken=", "npm logs its command line, tokens and all", "edit the file instead of npm config set"}},
+		Copies:  []Copy{{"~/.npm/_logs/*.log", "_authToken=", "npm logs its command line, tokens and all", "edit the file instead of npm config set, or give it --logs-max=0"}},
 		Since:   "any; run with 9.2 and 11.19",
 		Sources: []string{"npm/cli: workspaces/config/lib/index.js"},
 	},
