@@ -10,12 +10,12 @@ import (
 // rather than its keeper, which is bigger when a worker starts. Only root can say so: that
 // file of a process that its user cannot read is root's, and to be readable for
 // a moment is out of the question. But what counts is pages mapped, and the
-// same page counts at each of its addresses: so 256 KiB weigh 12 MiB.
+// same page counts at each of its addresses: so 32 KiB weigh 16 MiB.
 func offerToOOMKiller() {
 	if os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0) == nil {
 		return
 	}
-	const size, times = 256 << 10, 48
+	const size, times = 32 << 10, 512
 	fd, err := unix.MemfdCreate("tokenfs-ballast", unix.MFD_CLOEXEC)
 	if err != nil {
 		return // chance decides
