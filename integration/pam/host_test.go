@@ -70,9 +70,10 @@ func TestMain(m *testing.M) {
 func (h *host) stop() {
 	if h.pid != 0 {
 		syscall.Kill(h.pid, syscall.SIGKILL)
+	} else {
+		h.process.Process.Kill()
 	}
-	h.process.Process.Kill()
-	h.process.Wait()
+	h.process.Wait() // until nothing is left that a cgroup could be of
 	exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
 		`mount -t cgroup2 none /sys/fs/cgroup && find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} \;`, "sh", h.name).Run()
 }

@@ -54,9 +54,10 @@ func startEngines(t *testing.T) func(script string) (said string, err error) {
 	t.Cleanup(func() {
 		if pid := first(); pid != 0 {
 			syscall.Kill(pid, syscall.SIGKILL) // and with it all that is in there
+		} else {
+			host.Process.Kill()
 		}
-		host.Process.Kill()
-		host.Wait()
+		host.Wait() // until nothing is left that a cgroup could be of
 		exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
 			`mount -t cgroup2 none /sys/fs/cgroup && find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {} \;`, "sh", name).Run()
 	})
