@@ -32,7 +32,7 @@ export CGO_ENABLED=0
 git ls-files --cached --others --exclude-standard |
 	while IFS= read -r file; do [ ! -e "$file" ] || printf '%s\n' "$file"; done |
 	tar -cf - -T - | tar -xf - -C "$stage"
-install -D -m 755 bin/tokenfs "$stage/bin/tokenfs"
+install -D -m 755 -t "$stage/bin" bin/tokenfs bin/tokenfs-pam
 packaging/build.sh deb bin/tokenfs "$(git describe --always --dirty)" "$stage/bin"
 go build -o "$stage/bin/demo" ./integration/demo
 # There is no Go in the guest: guest/go hands out what is built here.

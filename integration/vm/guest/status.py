@@ -19,9 +19,15 @@ expect("mmap_shared", status["content"]["mmap_shared"], False)  # Linux 6.6 and 
 expect("secretmem", protections["secretmem"]["active"], mode == "secretmem")
 if not protections["secretmem"]["detail"]:
     wrong.append("secretmem comes without a reason")
-for name in ("keys_locked", "slots_locked", "aes_instructions", "core_dumps_off", "ptrace_off", "swap_absent", "closed_beneath"):
+for name in ("keys_locked", "slots_locked", "aes_instructions", "swap_absent", "closed_beneath"):
     if not protections[name]["active"]:
         wrong.append(f"{name} is not active: {protections[name]['detail']}")
+for process in status["processes"]:
+    if not process["protections"]:
+        wrong.append(f"nothing protects the {process['role']}")
+    for p in process["protections"]:
+        if p["name"] in ("core_dumps_off", "ptrace_off", "seccomp") and not p["active"]:
+            wrong.append(f"{p['name']} of the {process['role']} is not active: {p['detail']}")
 if status["memory"]["pss"] <= 0 or status["memory"]["locked"] <= 0:
     wrong.append(f"memory is {status['memory']!r}")
 print(json.dumps(status, indent=1))
