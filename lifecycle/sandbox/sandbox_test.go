@@ -132,8 +132,11 @@ func play(text string) {
 	}
 	ready.Wait()
 	said := os.NewFile(1, "said")
-	if s.Taken { // by a sandbox around this one
-		setFilter(assemble(nil, auditArch, unix.SECCOMP_RET_ALLOW), unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	if s.Taken { // by a sandbox around this one, so on every thread
+		const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+		if _, errno := setFilter(assemble(nil, auditArch, unix.SECCOMP_RET_ALLOW), flags); errno != 0 {
+			panic(errno)
+		}
 	}
 	var listener int
 	begun := time.Now()
