@@ -29,7 +29,9 @@ func (r *report) empty(list []*rival) {
 	}
 }
 
-const idle = 20 * time.Second
+// After work there is tidying up, which is not idleness; and what happens once
+// a minute is not to be missed, or counted thrice.
+const settled, idle = 15 * time.Second, time.Minute
 
 // costs fills in the rest: with 100 caches of 64 KiB, and idle.
 func (r *report) costs(b *bench, list []*rival) {
@@ -45,6 +47,7 @@ func (r *report) costs(b *bench, list []*rival) {
 		}
 		rv.failed(err)
 	}
+	time.Sleep(settled)
 	before := make(map[*rival]int64)
 	for rv := range r.spent {
 		before[rv] = rv.switches()

@@ -11,6 +11,7 @@ import (
 type cell struct {
 	times  []uint32 // nanoseconds
 	failed string
+	once   string        // what failed, and worked when tried again
 	cpu    time.Duration // of server and clients, for all series of the workload
 }
 
@@ -64,6 +65,10 @@ func (r *report) turn(b *bench, w *workload, rv *rival, slice time.Duration) {
 	}
 	before := rv.cpu()
 	series, err := b.runClients(w, rv.dir, slice, mostTimes)
+	if err != nil { // some lose sight of a file while another client renames it
+		first.once = oneLine(err)
+		series, err = b.runClients(w, rv.dir, slice, mostTimes)
+	}
 	if err != nil {
 		first.failed = oneLine(err)
 		return

@@ -125,8 +125,12 @@ func (r *report) table(w io.Writer) {
 	t.Flush()
 	r.each(func(_ *workload, s *series, row map[*rival]*cell) {
 		for _, rv := range r.present() {
-			if c := row[rv]; c != nil && c.failed != "" {
+			switch c := row[rv]; {
+			case c == nil:
+			case c.failed != "":
 				fmt.Fprintf(w, "  %s on %s: %s\n", s.title, rv.name, c.failed)
+			case c.once != "":
+				fmt.Fprintf(w, "  %s on %s, once, and not when tried again: %s\n", s.title, rv.name, c.once)
 			}
 		}
 	})
