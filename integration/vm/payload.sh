@@ -35,6 +35,8 @@ git ls-files --cached --others --exclude-standard |
 install -D -m 755 -t "$stage/bin" bin/tokenfs bin/tokenfs-pam
 packaging/build.sh deb bin/tokenfs "$(git describe --always --dirty)" "$stage/bin"
 go build -o "$stage/bin/demo" ./integration/demo
+go build -o "$stage/bin/manual" ./packaging/manual
+install -D -m 644 "$(go env GOROOT)/LICENSE" "$stage/bin/goroot/LICENSE"
 # There is no Go in the guest: guest/go hands out what is built here.
 while read -r kind tags _; do
 	[ "$kind" != build ] || go build -trimpath -tags "$tags" -o "$stage/bin/tokenfs,$tags" ./cmd/tokenfs

@@ -49,12 +49,12 @@ unit_test() {
 		as root "$(within 'test -z "$(ls -d /run/user/1000 2>/dev/null; pgrep -u alice; grep " /run/user/1000" /proc/mounts)"')"
 
 	seen "a process outlives its login and holds a token open" \
-		login alice 'cd $XDG_RUNTIME_DIR/tokenfs && echo secret >token && rm -f /tmp/read && mkfifo /tmp/now &&
-			{ nohup sh -c "read _ </tmp/now; cat <&3; echo \$?" 3<token >/tmp/read 2>&1 & }'
+		login alice 'cd $XDG_RUNTIME_DIR/tokenfs && echo secret >token && rm -f /home/alice/read && mkfifo /home/alice/now &&
+			{ nohup sh -c "read _ </home/alice/now; cat <&3; echo \$?" 3<token >/home/alice/read 2>&1 & }'
 	seen "once the grace is over an empty filesystem is there instead" \
-		as root "$(within 'test -d /run/user/1000/tokenfs && names=$(runuser -u alice -- ls -A /run/user/1000/tokenfs 2>&1) && test -z "$names"')"
+		as root "$(within 'grep -q " /run/user/1000/tokenfs fuse" /proc/mounts && names=$(runuser -u alice -- ls -A /run/user/1000/tokenfs 2>&1) && test -z "$names"')"
 	seen "and that process cannot read its token" \
-		as root "echo >/tmp/now; $(within 'test -s /tmp/read && ! grep -q secret /tmp/read && grep "Input/output error" /tmp/read')"
+		as root "echo >/home/alice/now; $(within 'test -s /home/alice/read && ! grep -q secret /home/alice/read && grep "Input/output error" /home/alice/read')"
 	seen "with its end, nothing is left" \
 		as root "$(within 'test -z "$(ls -d /run/user/1000 2>/dev/null; pgrep -u alice)"')"
 

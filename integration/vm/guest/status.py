@@ -26,7 +26,8 @@ for process in status["processes"]:
     if not process["protections"]:
         wrong.append(f"nothing protects the {process['role']}")
     for p in process["protections"]:
-        if p["name"] in ("core_dumps_off", "ptrace_off", "seccomp") and not p["active"]:
+        wanted = ("core_dumps_off", "ptrace_off") + (("seccomp", "no_new_privs") if process["role"] == "worker" else ())
+        if p["name"] in wanted and not p["active"]:
             wrong.append(f"{p['name']} of the {process['role']} is not active: {p['detail']}")
 if status["memory"]["pss"] <= 0 or status["memory"]["locked"] <= 0:
     wrong.append(f"memory is {status['memory']!r}")
