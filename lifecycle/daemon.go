@@ -51,9 +51,6 @@ const (
 	// idleTimeout is how long an unmounted filesystem may take to end before
 	// it counts as still in use.
 	idleTimeout = 500 * time.Millisecond
-	// endingTimeout is how long another filesystem that is ending may be in the
-	// way at the same place.
-	endingTimeout = 5 * time.Second
 	// loginPatience is how long a login waits for the mount; what it takes until
 	// this process counts comes on top, see TimeoutStartSec= in tokenfs.service.
 	loginPatience = time.Second
@@ -259,35 +256,6 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// fitInMemory lowers what was asked for to what the memory limit allows.
-func (d *daemon) fitInMemory() (most int64) {
-	var err error
-	if d.limit, err = memoryLimitHere(); err != nil {
-		d.journal.logf("warning: %v", err) // and as if there were none
-	}
-	d.wanted = room{d.opts.Size, d.opts.Inodes}
-	fits, most := d.wanted.within(d.limit.Bytes)
-	d.opts.Size, d.opts.Inodes = fits.Size, fits.Inodes
-	return most
-}
-
-// claim prepares the directory to mount on, and keeps others off it.
-func (d *daemon) claim(path string) (dir *os.File, lock *mountLock, err error) {
-	if err := checkPlace(path); err != nil {
-		return nil, nil, err
-	}
-	if lock, err = lockMountpoint(path); err != nil {
-		return nil, nil, err
-	}
-	if err = d.makeRoom(); err == nil {
-		dir, err = openDirectory(path)
-	}
-	if err != nil {
-		lock.unlock()
-	}
-	return dir, lock, err
-}
-
 // serve starts the worker, and answers on the control socket.
 func (d *daemon) serve() {
 	d.served = d.worker.over
@@ -296,38 +264,9 @@ func (d *daemon) serve() {
 	go d.session.run()
 }
 
-// makeRoom clears dead mounts and gives way to a live one. One that is just
-// ending may be neither for a moment.
-func (d *daemon) makeRoom() error {
-	path := d.opts.Mountpoint
-	for deadline := time.Now().Add(endingTimeout); ; time.Sleep(5 * time.Millisecond) {
-		cleared, err := clearDead(path)
-		if err != nil {
-			return err
-		}
-		if cleared > 0 {
-			d.journal.logf("cleared a dead mount from %s: its daemon had ended without unmounting", path)
-		}
-		if _, found, err := mountedAt(path); err != nil || !found {
-			return err
-		}
-		switch _, err = Query(path); {
-		case err == nil:
-			return ErrMounted
-		case KindOf(err) != Dead:
-			return err
-		case errors.Is(err, errSilent) || time.Now().After(deadline):
-			return faultf(Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
-		}
-	}
-}
-
 // warn says at the start what a user should not have to look up in status.
 func (d *daemon) warn() {
-	if fits := (room{d.opts.Size, d.opts.Inodes}); fits != d.wanted {
-		d.journal.logf("warning: there is room for %d KiB and %d inodes only, not for %d KiB and %d: %s has a memory limit of %d KiB: raise that, or lower size and inodes",
-			fits.Size>>10, fits.Inodes, d.wanted.Size>>10, d.wanted.Inodes, d.limit.Of, d.limit.Bytes>>10)
-	}
+	d.warnOfMemory()
 	names, err := d.mount.plaintextBeneath()
 	if err != nil {
 		d.journal.logf("warning: look beneath the mount: %v", err)

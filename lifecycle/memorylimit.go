@@ -146,3 +146,23 @@ func (r room) within(limit int64) (fits room, most int64) {
 	fits.Size = min(r.Size, max(contents/4*3/4096*4096, leastSize))
 	return fits, max(contents, fits.Size)
 }
+
+// fitInMemory lowers what was asked for to what the memory limit allows.
+func (d *daemon) fitInMemory() (most int64) {
+	var err error
+	if d.limit, err = memoryLimitHere(); err != nil {
+		d.journal.logf("warning: %v", err) // and as if there were none
+	}
+	d.wanted = room{d.opts.Size, d.opts.Inodes}
+	fits, most := d.wanted.within(d.limit.Bytes)
+	d.opts.Size, d.opts.Inodes = fits.Size, fits.Inodes
+	return most
+}
+
+// warnOfMemory tells at the start where that is less.
+func (d *daemon) warnOfMemory() {
+	if fits := (room{d.opts.Size, d.opts.Inodes}); fits != d.wanted {
+		d.journal.logf("warning: there is room for %d KiB and %d inodes only, not for %d KiB and %d: %s has a memory limit of %d KiB: raise that, or lower size and inodes",
+			fits.Size>>10, fits.Inodes, d.wanted.Size>>10, d.wanted.Inodes, d.limit.Of, d.limit.Bytes>>10)
+	}
+}

@@ -1,0 +1,121 @@
+package lifecycle
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/fs"
+)
+
+// A child is a worker as its keeper sees it.
+type child struct {
+	pid     int
+	waits   *handover
+	conn    *net.UnixConn
+	died    chan struct{} // it is a zombie: its pid is still its own
+	ours    atomic.Bool   // we killed it
+	ready   chan struct{}
+	answers chan toKeeper
+	notes   *fs.Notifier
+	locked  *lockedDown // set before ready
+	logf    func(format string, args ...any)
+}
+
+// connect waits for the process to come for what it is to have.
+func (c *child) connect() (*net.UnixConn, error) {
+	defer c.waits.close()
+	conn, err := c.waits.accept(c.pid)
+	if err == nil {
+		c.conn = conn
+	}
+	return conn, err
+}
+
+// await notes the end of the process, and ends it if somebody stops it: a
+// stopped worker answers nobody.
+func (c *child) await() {
+	for {
+		var info siginfo
+		err := waitid(c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil && info.code == cldStopped {
+			c.logf("somebody stopped the worker")
+			unix.Kill(c.pid, unix.SIGKILL) // and is not our doing
+			for waitid(c.pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
+			}
+		}
+		close(c.died)
+		return
+	}
+}
+
+func (c *child) kill() {
+	c.ours.Store(true)
+	unix.Kill(c.pid, unix.SIGKILL)
+}
+
+// reap says how a dead process ended; nil if it ended by itself.
+func (c *child) reap() error {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+	var ws unix.WaitStatus
+	for {
+		switch _, err := unix.Wait4(c.pid, &ws, 0, nil); err {
+		case nil:
+			return endOf(ws, c.ours.Load())
+		case unix.EINTR:
+		default:
+			return err
+		}
+	}
+}
+
+// relay logs what a worker says that it cannot say otherwise: a runtime error.
+func (c *child) relay(said *os.File) {
+	defer said.Close()
+	lines := bufio.NewScanner(said)
+	for n := 0; lines.Scan(); n++ {
+		if n < 40 {
+			c.logf("worker: %s", lines.Text())
+		}
+	}
+	io.Copy(io.Discard, said)
+}
+
+func (c *child) listen() {
+	in := &rightsReader{conn: c.conn}
+	defer in.close()
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, replyLimit)
+	for lines.Scan() {
+		var m toKeeper
+		if json.Unmarshal(lines.Bytes(), &m) != nil {
+			c.kill()
+			return
+		}
+		switch {
+		case m.Locked != nil:
+			c.guard(m.Locked, in.take())
+		case m.Ready:
+			close(c.ready)
+		case m.Log != "":
+			c.logf("%s", m.Log)
+		case m.Notice != nil:
+			c.notes.Add(*m.Notice)
+		default:
+			select {
+			case c.answers <- m:
+			default: // nobody asked
+			}
+		}
+	}
+}
