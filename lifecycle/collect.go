@@ -10,6 +10,11 @@ import (
 // in any Go program.
 const smallHeap = 4 << 20
 
+// clearance is what the runtime keeps clear of a memory limit: it collects 1 MiB
+// below, and from 5 % below gives back to the kernel what it needs again at once. A
+// keeper that does that where memory has run out is killed for it.
+const clearance = 2 << 20
+
 // collectOnDemand has the garbage collector run when there is garbage, and not
 // every two minutes besides: an idle daemon is then not woken for it, which Go's
 // monitor makes dozens of wake-ups of. The runtime leaves its timer out only where
@@ -35,7 +40,7 @@ func limitHeap() {
 	for _, s := range sample[2:] {
 		other -= min(other, s.Value.Uint64())
 	}
-	debug.SetMemoryLimit(int64(other + max(2*live, smallHeap)))
+	debug.SetMemoryLimit(int64(other + max(2*live, smallHeap) + clearance))
 	// What nobody refers to is gone with the next collection.
 	runtime.AddCleanup(&struct{ self *byte }{}, func(struct{}) { limitHeap() }, struct{}{})
 }

@@ -7,10 +7,10 @@ import (
 )
 
 // offerToOOMKiller makes this process the one to take where memory runs out,
-// rather than its keeper, which is bigger when a worker starts. Only root can say so: that
-// file of a process that its user cannot read is root's, and to be readable for
-// a moment is out of the question. But what counts is pages mapped, and the
-// same page counts at each of its addresses: so 32 KiB weigh 16 MiB.
+// rather than its keeper, which is bigger when a worker starts. Only root can say
+// so: that file of a process that its user cannot read is root's, and to be
+// readable for a moment is out of the question. But what counts is pages mapped,
+// and the same page counts at each of its addresses: so 32 KiB weigh 16 MiB.
 func offerToOOMKiller() {
 	if os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0) == nil {
 		return

@@ -86,13 +86,16 @@ func BeWorker() {
 	if name == "" {
 		return
 	}
+	name, role, _ := strings.Cut(name, " ")
 	err := Harden()
+	if role == workerRole {
+		offerToOOMKiller() // at once: until then the keeper is the heavier one
+	}
 	collectOnDemand()
 	if err == nil {
 		err = checkUnwatched()
 	}
 	if err == nil {
-		name, role, _ := strings.Cut(name, " ")
 		NameProcess(role)
 		err = roles[role](name)
 	}
@@ -113,7 +116,6 @@ const (
 )
 
 func work(name string) error {
-	offerToOOMKiller()
 	if err := obeyTest(); err != nil {
 		return err
 	}
