@@ -65,7 +65,12 @@ failed=0
 for dir in "$tmpfs" "$mount"; do
 	(cd "$dir" && prove -r "$work/pjdfstest/tests") >"$dir.pjd" 2>&1 || true
 	sed -n '/^Test Summary Report/,$ { s|.*/pjdfstest/tests/||; /^Files=/!p }' "$dir.pjd" >"$dir.failed"
-	echo "pjdfstest on ${dir##*/}: $(tail -2 "$dir.pjd" | tr '\n' ' ')"
+	grep '^Files=.* Tests=[1-9]' "$dir.pjd" >"$dir.count" || {
+		tail -20 "$dir.pjd"
+		echo "FAILED  pjdfstest on ${dir##*/}: it ran no test"
+		failed=1
+	}
+	echo "pjdfstest on ${dir##*/}: $(tr '\n' ' ' <"$dir.count")$(tail -1 "$dir.pjd")"
 done
 if ! diff -u "$tmpfs.failed" "$mount.failed"; then
 	echo "FAILED  pjdfstest: not as on tmpfs"
@@ -82,7 +87,7 @@ for seed in $seeds; do
 	fi
 	# It checks nothing itself: the filesystem must still answer, and be empty when all is removed.
 	if (cd "$mount" && mkdir stress && "$work/xfstests/ltp/fsstress" -d stress -p 4 -n $((operations / 100)) -s "$seed" &&
-		find stress -type f -exec cat {} + | wc -c >/dev/null && rm -rf stress) >"$work/fsstress.log" 2>&1; then
+		find stress -type f -exec cat {} + >/dev/null && rm -rf stress) >"$work/fsstress.log" 2>&1; then
 		echo "fsstress: 4 processes, seed $seed: all readable and removable"
 	else
 		tail -40 "$work/fsstress.log"
@@ -91,5 +96,10 @@ for seed in $seeds; do
 	fi
 	rm -rf "$mount"/fsx* "$mount/stress"
 done
-"$program" status --mountpoint "$mount" | sed -n '/^holds/p'
+left=$(find "$mount" -mindepth 1)
+if [ -n "$left" ]; then
+	printf '%s\n' "$left" | head
+	echo "FAILED  something is left on the mount"
+	failed=1
+fi
 exit $failed

@@ -34,8 +34,8 @@ func TestDemo(t *testing.T) {
 					t.Fatalf("make %s: %v\n%s", target, err, out)
 				}
 			}
-			for _, runtime := range []bool{true, false} {
-				t.Run(fmt.Sprintf("XDG_RUNTIME_DIR=%v", runtime), func(t *testing.T) { demonstrate(t, p, runtime) })
+			for _, runtime := range []string{"own", "another's", "none"} {
+				t.Run("XDG_RUNTIME_DIR="+runtime, func(t *testing.T) { demonstrate(t, p, runtime) })
 			}
 		})
 	}
@@ -97,24 +97,32 @@ func (p user) make(ctx context.Context, target string, env ...string) (string, e
 	return string(out), err
 }
 
-func demonstrate(t *testing.T, p user, runtime bool) {
+// demonstrate runs it with a runtime directory that is p's own, another user's, as
+// su leaves it in the environment, or none.
+func demonstrate(t *testing.T, p user, runtime string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// A mistake in the environment, or a mountpoint in use, would end the demo
 	// if it looked.
 	env := []string{"TOKENFS_SIZE=nonsense", "TOKENFS_MOUNTPOINT=/"}
 	where := "/tmp"
-	if runtime {
-		where = filepath.Join(p.home, "runtime")
-		if err := os.Mkdir(where, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(where, p.uid, -1); err != nil {
-			t.Fatal(err)
-		}
-		env = append(env, "XDG_RUNTIME_DIR="+where)
-	} else if dir := fmt.Sprintf("/run/user/%d", p.uid); isDir(dir) {
+	if dir := fmt.Sprintf("/run/user/%d", p.uid); isDir(dir) {
 		where = dir
+	}
+	if runtime != "none" {
+		dir, owner := filepath.Join(p.home, runtime), p.uid
+		if runtime == "own" {
+			where = dir
+		} else {
+			owner++
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(dir, owner, -1); err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, "XDG_RUNTIME_DIR="+dir)
 	}
 	start := time.Now()
 	text, err := p.make(ctx, "demo", env...)
@@ -142,7 +150,7 @@ func demonstrate(t *testing.T, p user, runtime bool) {
 	})
 }
 
-func expected(uid int, runtime bool, where string) []string {
+func expected(uid int, runtime, where string) []string {
 	want := []string{
 		"export XDG_RUNTIME_DIR=" + filepath.Join(where, "tokenfs-demo."),
 		"the app, process ", ": FOUND in ",
@@ -150,8 +158,11 @@ func expected(uid int, runtime bool, where string) []string {
 		"(nobody is signed in)",
 		"nothing was left behind",
 	}
-	if !runtime && where == "/tmp" {
+	if where == "/tmp" {
 		want = append(want, "There is no XDG_RUNTIME_DIR")
+	}
+	if runtime == "another's" {
+		want = append(want, "is another user's")
 	}
 	if uid == 0 {
 		return append(want, "read: not found", "the memory file arena")

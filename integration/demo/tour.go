@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // The rules of the tour:
@@ -58,13 +60,18 @@ func place() (string, error) {
 		if runtime == "" {
 			continue
 		}
-		if st, err := os.Stat(runtime); err == nil && st.IsDir() {
+		var st unix.Stat_t
+		if unix.Stat(runtime, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			continue
+		}
+		if int(st.Uid) == os.Getuid() {
 			return os.MkdirTemp(runtime, "tokenfs-demo.")
 		}
+		say("%s is another user's, as after su without a login of one's own: it is left alone.", runtime)
 	}
 	dir, err := os.MkdirTemp("", "tokenfs-demo.")
 	if err == nil {
-		say("There is no XDG_RUNTIME_DIR and no /run/user/%d here: this run uses a private\ndirectory of mode 0700, %s.", os.Getuid(), dir)
+		say("There is no XDG_RUNTIME_DIR of yours and no /run/user/%d here: this run uses a private\ndirectory of mode 0700, %s.", os.Getuid(), dir)
 	}
 	return dir, err
 }

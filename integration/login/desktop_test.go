@@ -121,7 +121,7 @@ func TestDefaults(t *testing.T) {
 	u, busy := newDesktopUser(t), newDesktopUser(t)
 	u.login(put)
 	left := time.Now()
-	time.Sleep(7 * time.Second)
+	time.Sleep(7 * time.Second) // the time away is what is tested: most of the grace
 	said, _ := run(u.ssh(u.name, "cat $XDG_RUNTIME_DIR/tokenfs/token"))
 	if away := time.Since(left); said != "secret" && away < lifecycle.DefaultGrace {
 		t.Errorf("after %v the next login read %q", away, said)

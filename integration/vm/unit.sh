@@ -58,14 +58,18 @@ unit_test() {
 	seen "with its end, nothing is left" \
 		as root "$(within 'test -z "$(ls -d /run/user/1000 2>/dev/null; pgrep -u alice)"')"
 
-	seen "a killed user manager leaves no dead mount" \
-		login alice "$mounted && systemctl --user kill -s KILL --kill-who=all init.scope; true"
-	seen "and nothing else" \
+	seen "a user manager is killed, with a session open" \
+		as alice "$mounted"
+	seen "and is gone" \
+		as root "manager=\$(systemctl show -P MainPID user@1000) && kill -KILL \$manager && $(within '! kill -0 $manager 2>/dev/null')"
+	leave alice
+	seen "it leaves no dead mount, and nothing else" \
 		as root "$(within 'test -z "$(ls -d /run/user/1000 2>/dev/null; grep " /run/user/1000" /proc/mounts)"')"
 	seen "the next login has a working one" \
 		login alice "$mounted && echo new >\$XDG_RUNTIME_DIR/tokenfs/token && tokenfs status >/dev/null"
+	leave root # a login from before the package was there
 	seen "root's own logins have none" \
-		as root '! grep -q " /run/user/0/tokenfs " /proc/mounts'
+		login root 'test -d /run/user/0 && ! grep " /run/user/0/tokenfs " /proc/mounts'
 	leave root
 	return $unit_failed
 }
