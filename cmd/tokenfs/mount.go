@@ -44,10 +44,10 @@ func mount(args []string) (err error) {
 		return err
 	}
 	// What a daemon in the background is told may mean nothing in its namespace.
-	if s.mountpoint = *named; !lifecycle.Background() {
-		if s.mountpoint, err = where(flags, *named, s); err != nil {
-			return err
-		}
+	if lifecycle.Background() {
+		s.mountpoint = *named
+	} else if s.mountpoint, err = where(flags, *named, s); err != nil {
+		return err
 	}
 	if s.login, s.leader = *login, *leader; s.login || s.leader != 0 {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one

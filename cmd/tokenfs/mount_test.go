@@ -91,6 +91,8 @@ func TestMountElsewhere(t *testing.T) {
 		pid := a.status().Mount.PID
 		a.tokenfs(exitOK, "unmounted", "unmount")
 		a.eventually("daemon ends", func() bool { return ended(pid) })
+		a.tokenfs(exitOK, "mounted on "+m, "mount") // the setting is mount's, too
+		a.tokenfs(exitOK, "unmounted", "unmount")
 	})
 }
 
