@@ -137,16 +137,19 @@ func TestUnreadableSettings(t *testing.T) {
 		a.must("echo x >" + m + "/x")
 		a.tokenfs(exitOK, "wiped everything", "wipe", "--mountpoint="+m)
 		a.tokenfs(exitOK, "unmounted", "unmount", "--mountpoint="+m)
-		a.must("rm ~/.config/tokenfs/config")
-		a.tokenfs(exitOK, "mounted on", "mount")
-		st := a.status()
-		if err := unix.Kill(st.Mount.PID, unix.SIGKILL); err != nil {
-			a.Fatal(err)
+		elsewhere := a.runtime + "/elsewhere"
+		for setting, at := range map[string]string{"": m, "mountpoint = " + elsewhere: elsewhere} {
+			a.must("echo '" + setting + "' >~/.config/tokenfs/config")
+			a.tokenfs(exitOK, "mounted on "+at, "mount")
+			st := a.status()
+			if err := unix.Kill(st.Mount.PID, unix.SIGKILL); err != nil {
+				a.Fatal(err)
+			}
+			a.eventually("keeper and worker die", func() bool { return ended(st.Mount.PID) && ended(st.Worker.PID) })
+			a.must("{ echo nonsense; echo '" + setting + "'; } >~/.config/tokenfs/config")
+			a.tokenfs(exitOK, "unmounted "+at, "unmount", "--dead")
+			a.nothingLeft(st.Mount.PID)
 		}
-		a.eventually("keeper and worker die", func() bool { return ended(st.Mount.PID) && ended(st.Worker.PID) })
-		a.must("echo nonsense >~/.config/tokenfs/config")
-		a.tokenfs(exitOK, "unmounted", "unmount", "--dead")
-		a.nothingLeft(st.Mount.PID)
 	})
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ var keys = map[string]func(s *settings, value string) error{
 
 // loadSettings reads what is not on the command line. Sources are applied in
 // reverse, so that the first one decides; a mistake in any of them is reported
-// even where another one overrides it.
+// even where another one overrides it, and all else that they say is taken.
 func loadSettings() (settings, error) {
 	s := settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
 		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
@@ -79,12 +80,11 @@ func loadSettings() (settings, error) {
 	if dir, err := os.UserConfigDir(); err == nil { // no home, no file
 		files = append(files, filepath.Join(dir, "tokenfs", "config"))
 	}
+	var err error
 	for _, path := range files {
-		if err := s.loadFile(path); err != nil {
-			return s, err
-		}
+		err = errors.Join(err, s.loadFile(path))
 	}
-	return s, s.loadEnv(os.Environ())
+	return s, errors.Join(err, s.loadEnv(os.Environ()))
 }
 
 func (s *settings) set(source, key, value string) error {
@@ -106,8 +106,10 @@ func (s *settings) loadFile(path string) error {
 	return s.parse(f, path)
 }
 
-// parse reads lines of "key = value"; # begins a comment line.
-func (s *settings) parse(r io.Reader, name string) error {
+// parse reads lines of "key = value"; # begins a comment line. The first mistake
+// is reported: what is no such file at all has one in every line.
+func (s *settings) parse(r io.Reader, name string) (first error) {
+	mistake := func(err error) { first = cmp.Or(first, err) }
 	seen := make(map[string]int)
 	lines := bufio.NewScanner(r)
 	n := 0
@@ -120,29 +122,27 @@ func (s *settings) parse(r io.Reader, name string) error {
 		source := fmt.Sprintf("%s:%d", name, n)
 		key, value, ok := strings.Cut(line, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		if !ok {
-			return usageErrorf("%s: %q is not of the form key = value", source, line)
-		}
-		if keys[key] == nil {
-			return usageErrorf("%s: unknown key %q: there are %s", source, key, keyNames())
-		}
-		if seen[key] != 0 {
-			return usageErrorf("%s: %s was set in line %d already", source, key, seen[key])
-		}
-		seen[key] = n
-		if err := s.set(source+": "+key, key, value); err != nil {
-			return err
+		switch {
+		case !ok:
+			mistake(usageErrorf("%s: %q is not of the form key = value", source, line))
+		case keys[key] == nil:
+			mistake(usageErrorf("%s: unknown key %q: there are %s", source, key, keyNames()))
+		case seen[key] != 0:
+			mistake(usageErrorf("%s: %s was set in line %d already", source, key, seen[key]))
+		default:
+			seen[key] = n
+			mistake(s.set(source+": "+key, key, value))
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return usageErrorf("%s:%d: %v", name, n+1, err)
+		mistake(usageErrorf("%s:%d: %v", name, n+1, err))
 	}
-	return nil
+	return first
 }
 
 const envPrefix = "TOKENFS_"
 
-func (s *settings) loadEnv(env []string) error {
+func (s *settings) loadEnv(env []string) (err error) {
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
 		key, ok := strings.CutPrefix(name, envPrefix)
@@ -155,11 +155,9 @@ func (s *settings) loadEnv(env []string) error {
 			complainf("warning: %s in the environment is not a setting: there are %s", name, keyNames())
 			continue
 		}
-		if err := s.set(name, key, value); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.set(name, key, value))
 	}
-	return nil
+	return err
 }
 
 func envName(key string) string {

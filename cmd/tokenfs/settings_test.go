@@ -108,8 +108,15 @@ func TestSettingsPrecedence(t *testing.T) {
 	}
 	// A mistake is one even where something else decides.
 	write(home+"/.config/tokenfs/config", "inodes = lots\n")
-	_, err := loadSettings()
+	s, err := loadSettings()
 	wantUsage(t, err, home+"/.config/tokenfs/config:1")
+	if s.inodes != 300 {
+		t.Errorf("it keeps from what else is said: %+v", s)
+	}
+	t.Setenv("TOKENFS_GRACE", "soon")
+	_, err = loadSettings()
+	wantUsage(t, err, home+"/.config/tokenfs/config:1", "TOKENFS_GRACE")
+	t.Setenv("TOKENFS_GRACE", "1s")
 
 	write(home+"/xdg/tokenfs/config", "size = 3M\n")
 	t.Setenv("XDG_CONFIG_HOME", home+"/xdg")
