@@ -41,9 +41,11 @@
 //	full filesystem           ENOSPC                 a file of up to 1 MiB that
 //	                                                 was truncated may be written
 //	                                                 again, to its size and
-//	                                                 256 KiB more
-//	attribute values          count as inodes        count as bytes, and an inode
-//	                                                 that has any as one more
+//	                                                 256 KiB more; see Config.Most
+//	attribute values          count as inodes        count as bytes, and each
+//	                                                 attribute as an inode
+//	targets of more than      count a page each      do, and have 1/32 of the
+//	  127 bytes                                      quota together
 //	store through a mapping   stamps no time         stamps mtime when written back
 //	MAP_SHARED                always                 Linux 6.6 or newer, else ENODEV
 //	copy_file_range           all at once            1 MiB at a time

@@ -73,9 +73,22 @@ func (n *inode) blocks512() uint64 {
 // (SHORT_SYMLINK_LEN in mm/shmem.c, less the NUL).
 const shortSymlink = 127
 
+// longTarget is how long a symlink's target is, if it is not a short one. It counts
+// a page, as on tmpfs; but it is in the index, and until that is compacted several
+// times in the log, so all together are limited, too.
+func (n *inode) longTarget() int {
+	if len(n.target) <= shortSymlink {
+		return 0
+	}
+	return len(n.target)
+}
+
+// targetLimit is 2 MiB of 64.
+func (s *Server) targetLimit() int { return int(s.quotaPages * blockSize / 32) }
+
 // pages is what the inode's contents count against the quota.
 func (n *inode) pages() int64 {
-	if n.isSymlink() && len(n.target) > shortSymlink {
+	if n.longTarget() > 0 {
 		return 1
 	}
 	return int64(len(n.data.blocks))
@@ -161,6 +174,7 @@ func (s *Server) free(n *inode) {
 	s.dropXattrs(n)
 	if n.isSymlink() {
 		s.usedPages -= n.pages()
+		s.usedTargets -= n.longTarget()
 	}
 	delete(s.inodes, n.ino)
 	s.usedInodes--

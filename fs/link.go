@@ -19,7 +19,7 @@ func (s *Server) symlink(r *request) unix.Errno {
 		return errno
 	case len(target) >= unix.PathMax:
 		return unix.ENAMETOOLONG
-	case len(target) > shortSymlink && s.usedPages >= s.quotaPages:
+	case len(target) > shortSymlink && (s.usedPages >= s.quotaPages || s.usedTargets+len(target) > s.targetLimit()):
 		return unix.ENOSPC
 	}
 	n := s.newInode(r, p, unix.S_IFLNK|0o777, 0)
@@ -33,6 +33,7 @@ func (s *Server) aim(n *inode, target string) {
 	n.target = target
 	n.size = int64(len(target))
 	s.usedPages += n.pages()
+	s.usedTargets += n.longTarget()
 	s.tx.target(n)
 }
 

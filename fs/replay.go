@@ -61,6 +61,7 @@ func (s *Server) claim() error {
 			s.files++
 		}
 		s.usedPages += n.pages()
+		s.usedTargets += n.longTarget()
 		if err := s.claimKey(n, n.data.key); err != nil {
 			return err
 		}
@@ -70,7 +71,7 @@ func (s *Server) claim() error {
 			}
 		}
 		if n.xattrs != nil {
-			s.usedInodes++
+			s.usedInodes += len(n.xattrs.list)
 			if err := s.claimKey(n, n.xattrs.key); err != nil {
 				return err
 			}

@@ -163,7 +163,7 @@ func (b *bench) attach(t testing.TB) *bench {
 // compare says how two indexes differ.
 func compare(a, b *Server) string {
 	for _, v := range [][2]any{
-		{a.usedInodes, b.usedInodes}, {a.usedPages, b.usedPages}, {a.files, b.files},
+		{a.usedInodes, b.usedInodes}, {a.usedPages, b.usedPages}, {a.files, b.files}, {a.usedTargets, b.usedTargets},
 		{a.nextIno, b.nextIno}, {a.nextVersion, b.nextVersion}, {a.done, b.done},
 		{slices.Sorted(maps.Keys(a.inodes)), slices.Sorted(maps.Keys(b.inodes))},
 	} {

@@ -65,6 +65,7 @@ type Server struct {
 	usedPages   int64
 	quotaPages  int64
 	mostPages   int64
+	usedTargets int // bytes; see longTarget
 	inodeLimit  int
 	readOnly    string // why, once the log was found damaged
 	wipes       uint64
@@ -119,7 +120,7 @@ func (s *Server) clearIndex() {
 	// Numbers go on where they were: a node of an earlier session is unknown,
 	// never somebody else.
 	s.nextIno, s.nextVersion = max(s.nextIno, rootIno+1), max(s.nextVersion, 1)
-	s.usedInodes, s.files, s.usedPages = 0, 0, 0
+	s.usedInodes, s.files, s.usedPages, s.usedTargets = 0, 0, 0, 0
 	s.tx.reset()
 }
 

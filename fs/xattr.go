@@ -15,7 +15,8 @@ const maxXattr = 64 << 10
 
 // xattrs holds an inode's extended attributes: names here, values sealed like
 // contents, under a key of their own because a truncation must not take them.
-// Having any counts as one more inode, so that there is a key for everyone.
+// Each counts as one more inode: names are in memory, and there is a key for
+// everyone.
 type xattrs struct {
 	content // key, version, seals; no blocks
 	seq     uint32
@@ -84,19 +85,15 @@ func (s *Server) setxattr(r *request) unix.Errno {
 	if ok {
 		pages -= int64(len(n.xattrs.list[pos].blocks))
 	}
-	if !s.reserve(n, pages, noGrace) {
+	if !s.reserve(n, pages, noGrace) || !ok && s.usedInodes >= s.inodeLimit {
 		return unix.ENOSPC
 	}
 	if n.xattrs == nil {
-		if s.usedInodes >= s.inodeLimit {
-			return unix.ENOSPC
-		}
 		x := &xattrs{}
 		if errno := s.newKey(&x.content); errno != 0 {
 			return errno
 		}
 		n.xattrs = x
-		s.usedInodes++
 	}
 	fresh, errno := s.sealXattr(n, r.name, r.rest)
 	if errno != 0 {
@@ -109,6 +106,7 @@ func (s *Server) setxattr(r *request) unix.Errno {
 		n.xattrs.list[pos] = fresh
 	} else {
 		n.xattrs.list = slices.Insert(n.xattrs.list, pos, fresh)
+		s.usedInodes++
 	}
 	n.ctime = now()
 	s.tx.xattr(n.ino, &fresh)
@@ -215,6 +213,7 @@ func (s *Server) removexattr(r *request) unix.Errno {
 	x := n.xattrs.list[pos]
 	s.freeXattr(&x)
 	s.usedPages -= int64(len(x.blocks))
+	s.usedInodes--
 	n.xattrs.list = slices.Delete(n.xattrs.list, pos, pos+1)
 	n.ctime = now()
 	s.tx.unxattr(n.ino, x.name)
@@ -230,7 +229,6 @@ func (s *Server) trimXattrs(n *inode) {
 	}
 	s.tx.freeKey(n.xattrs.key)
 	n.xattrs = nil
-	s.usedInodes--
 	s.tx.put(n)
 }
 
@@ -243,6 +241,7 @@ func (s *Server) dropXattrs(n *inode) {
 		s.freeXattr(&n.xattrs.list[i])
 		s.usedPages -= int64(len(n.xattrs.list[i].blocks))
 	}
+	s.usedInodes -= len(n.xattrs.list)
 	n.xattrs.list = nil
 	s.trimXattrs(n)
 }

@@ -83,7 +83,7 @@ seen "apt install, then a login has a mount: ${mounted//$'\n'/, }"
 [[ $(as_alice bob@127.0.0.1 'stat -f -c %T $XDG_RUNTIME_DIR/tokenfs') == fuse* ]] || fail "who was logged in has no mount: $(cat "$work/log")"
 seen "so has who was logged in already"
 limit=$(as_alice alice@127.0.0.1 'systemctl --user show -P MemoryMax tokenfs')
-[ "$limit" = $((384 << 20)) ] || fail "systemd takes MemoryMax= as $limit"
+[ "$limit" = $((416 << 20)) ] || fail "systemd takes MemoryMax= as $limit"
 # Another mount, under a name that makes scripts stumble, and settings that nobody
 # can read.
 as_alice bob@127.0.0.1 'mkdir "my $(id -u) mount" && tokenfs mount "my $(id -u) mount" >/dev/null && echo token >"my $(id -u) mount/cache"' || fail "mount elsewhere"

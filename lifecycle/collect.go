@@ -1,9 +1,11 @@
 package lifecycle
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // smallHeap is how much a process may allocate before its first collection, as
@@ -15,6 +17,16 @@ const smallHeap = 4 << 20
 // keeper that does that where memory has run out is killed for it.
 const clearance = 2 << 20
 
+// rest collects once more when work has ended: garbage that is less than what was
+// in use would stay for as long as nothing happens.
+var rest = time.AfterFunc(math.MaxInt64, debug.FreeOSMemory)
+
+// restAfter is as long as Go's own timer waits.
+var restAfter = 2 * time.Minute
+
+// collections is how many there were, without those at rest.
+var collections uint64
+
 // collectOnDemand has the garbage collector run when there is garbage, and not
 // every two minutes besides: an idle daemon is then not woken for it, which Go's
 // monitor makes dozens of wake-ups of. The runtime leaves its timer out only where
@@ -25,9 +37,13 @@ func collectOnDemand() {
 	limitHeap()
 }
 
+// collectAtRest is for what leaves garbage without allocating.
+func collectAtRest() { rest.Reset(restAfter) }
+
 func limitHeap() {
 	sample := []metrics.Sample{
 		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/cycles/automatic:gc-cycles"},
 		{Name: "/memory/classes/total:bytes"},
 		{Name: "/memory/classes/heap/released:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
@@ -36,11 +52,15 @@ func limitHeap() {
 	metrics.Read(sample)
 	live := sample[0].Value.Uint64()
 	// The limit counts all that the runtime has, not the heap alone.
-	other := sample[1].Value.Uint64()
-	for _, s := range sample[2:] {
+	other := sample[2].Value.Uint64()
+	for _, s := range sample[3:] {
 		other -= min(other, s.Value.Uint64())
 	}
 	debug.SetMemoryLimit(int64(other + max(2*live, smallHeap) + clearance))
+	if n := sample[1].Value.Uint64(); n != collections {
+		collections = n
+		collectAtRest()
+	}
 	// What nobody refers to is gone with the next collection.
 	runtime.AddCleanup(&struct{ self *byte }{}, func(struct{}) { limitHeap() }, struct{}{})
 }

@@ -6,10 +6,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 // TestCollectOnDemand lets garbage pile up beside something that stays, which
-// grows: the heap follows it, as under GOGC=100, and what is garbage goes.
+// grows: the heap follows it, as under GOGC=100, and what is garbage goes, in the
+// end also where nothing is allocated any more.
 func TestCollectOnDemand(t *testing.T) {
 	const again = "TOKENFS_TEST_COLLECT"
 	if os.Getenv(again) == "" { // it is for good, so not in this process
@@ -21,6 +23,7 @@ func TestCollectOnDemand(t *testing.T) {
 		}
 		return
 	}
+	restAfter = 100 * time.Millisecond
 	collectOnDemand()
 	if percent := debug.SetGCPercent(-1); percent != -1 {
 		t.Errorf("GOGC is %d: the collector's timer runs", percent)
@@ -46,6 +49,15 @@ func TestCollectOnDemand(t *testing.T) {
 	}
 	if m.NumGC > 200 {
 		t.Errorf("%d collections for 544 MiB", m.NumGC)
+	}
+	kept, garbage = nil, nil
+	for deadline := time.Now().Add(10 * time.Second); m.HeapInuse > smallHeap; time.Sleep(10 * time.Millisecond) {
+		if runtime.ReadMemStats(&m); time.Now().After(deadline) {
+			t.Fatalf("%d MiB are still in use after a while at rest", m.HeapInuse>>20)
+		}
+	}
+	if m.NumForcedGC > 3 {
+		t.Errorf("%d collections at rest", m.NumForcedGC)
 	}
 }
 

@@ -108,14 +108,14 @@ func leastOf(groups string, limits []limitFile, read func(string) ([]byte, error
 	return least, nil
 }
 
-// What a filesystem takes of memory at most, measured with a full one while it
-// is upgraded, and rounded up.
+// What a filesystem takes of memory at most, measured with a full one while it is
+// upgraded and while its files are renamed again and again, and rounded up.
 const (
 	// Keeper, worker, and the two pairs of a rehearsal: 14 MiB.
 	perFilesystem = 16 << 20
-	// In the index and, before it is compacted, three times in the log; with the
-	// longest of names.
-	perInode = 2 << 10
+	// In the index, twice that until garbage is collected, and, before it is
+	// compacted, three times in the log; with the longest of names.
+	perInode = 3 << 10
 	// A page of contents with its entries.
 	perPage = 4096 + 512
 )
@@ -144,7 +144,7 @@ func (r room) within(limit int64) (fits room, most int64) {
 	fits.Inodes = min(r.Inodes, max(int(forInodes/perInode), leastInodes))
 	contents := (free - int64(fits.Inodes)*perInode) / perPage * 4096
 	fits.Size = min(r.Size, max(contents/4*3/4096*4096, leastSize))
-	return fits, max(contents, fits.Size)
+	return fits, max(contents, fits.Size*4/3/4096*4096)
 }
 
 // fitInMemory lowers what was asked for to what the memory limit allows.

@@ -146,8 +146,9 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 	if d.run.Command {
 		return nil, faultf(Mountpoint, "upgrade: %w", errOfRun)
 	}
-	if limit := d.limit.Bytes; limit < perFilesystem {
-		return nil, fmt.Errorf("upgrade to %s: with a memory limit of %d KiB, of %s, two versions do not fit side by side: unmount, and mount again with the new one", d.program.Path, limit>>10, d.limit.Of)
+	// As it is now: it may have been raised for this, or lowered since.
+	if limit, err := memoryLimitHere(); err == nil && limit.Bytes < perFilesystem {
+		return nil, fmt.Errorf("upgrade to %s: with a memory limit of %d KiB, of %s, two versions do not fit side by side: unmount, and mount again with the new one", d.program.Path, limit.Bytes>>10, limit.Of)
 	}
 	f, err := d.program.open()
 	if err != nil {

@@ -222,6 +222,7 @@ func (w *workerProcess) do(m toWorker) (answer toKeeper) {
 		} else {
 			answer.Files, err = w.server.WipePath(string(m.Path))
 		}
+		collectAtRest()
 	case verbSkeleton:
 		err = w.server.SetSkeleton(m.Skeleton)
 	case verbStop:

@@ -353,3 +353,49 @@ func TestRewriteManyWhenFull(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexIsLimited makes what is no contents, and in memory all the same: there is
+// an end to it, it takes nothing from the rest, and what is removed comes back.
+func TestIndexIsLimited(t *testing.T) {
+	const size, inodes, target = 2 << 20, 50, 4000
+	m := mount(t, mountOptions{Size: size, Inodes: inodes})
+	if m.daemon == nil {
+		t.Skipf("%s is set: the filesystem there is not to be filled", envDir)
+	}
+	path := func(name string, i int) string { return filepath.Join(m.Dir, fmt.Sprint(name, i)) }
+	must(t, os.WriteFile(path("f", 0), nil, 0o600))
+	before := usage(t, m.Dir)
+	fill := func(what string, most int, add, remove func(i int) error) {
+		for range 2 {
+			n := 0
+			var err error
+			for ; err == nil && n <= most; n++ {
+				err = add(n)
+			}
+			if n--; err != unix.ENOSPC || n < most/2 {
+				t.Fatalf("%s: %d, then %v; at most %d", what, n, err, most)
+			}
+			must(t, remove(n-1))
+			must(t, os.WriteFile(path("g", 0), []byte("token"), 0o600))
+			must(t, os.Remove(path("g", 0)))
+			for i := range n - 1 {
+				must(t, remove(i))
+			}
+			// The kernel lets go of removed symlinks a little later.
+			after, deadline := usage(t, m.Dir), time.Now().Add(10*time.Second)
+			for ; after != before && time.Now().Before(deadline); after = usage(t, m.Dir) {
+				time.Sleep(time.Millisecond)
+			}
+			if after != before {
+				t.Fatalf("%s: %s; before them %s", what, after, before)
+			}
+		}
+	}
+	attr := func(i int) string { return fmt.Sprint("user.", strings.Repeat("x", 200), i) }
+	fill("attributes without a value", inodes,
+		func(i int) error { return unix.Setxattr(path("f", 0), attr(i), nil, 0) },
+		func(i int) error { return unix.Removexattr(path("f", 0), attr(i)) })
+	fill("long symlinks", size/32/target,
+		func(i int) error { return unix.Symlink(strings.Repeat("t", target), path("l", i)) },
+		func(i int) error { return os.Remove(path("l", i)) })
+}

@@ -110,6 +110,12 @@ func TestMemoryLimit(t *testing.T) {
 	if s := u.Status(); s.Memory.Limit != limit || s.Content.Quota != full.Content.Quota || s.Content.Bytes != full.Content.Bytes {
 		t.Errorf("after an upgrade: %+v, %+v; before %+v", s.Content, s.Memory, full.Content)
 	}
+	// Names that change leave garbage, and so does a wipe.
+	u.Shell(`cd ` + u.Mountpoint() + ` && perl -e 'opendir D, "."; @n = grep {length > 200} readdir D or die;
+		for (1..4) { for (@n) { rename $_, "z$_" or die; rename "z$_", $_ or die } }'`)
+	u.Must("wipe")
+	u.Shell(`cd ` + u.Mountpoint() + ` && long=$(head -c 240 /dev/zero | tr '\0' x)
+		i=0; while [ $i -lt 30000 ] && true 2>/dev/null >$long.$i; do i=$((i+1)); done`)
 	if s := u.Status(); s.Mount.PID != full.Mount.PID || s.Worker.Restarts != full.Worker.Restarts+1 {
 		t.Errorf("the keeper was %d and is %d, %d restarts: somebody was killed", full.Mount.PID, s.Mount.PID, s.Worker.Restarts)
 	}
