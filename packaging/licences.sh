@@ -4,7 +4,8 @@ set -eu
 mkdir -p "$1"
 cp "$(go env GOROOT)/LICENSE" "$1/go"
 # Modules that are vendored have no directory of their own.
-CGO_ENABLED=0 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{or .Dir (print "vendor/" .Path)}}{{end}}{{end}}' ./cmd/... | sort -u |
+modules=$(CGO_ENABLED=0 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{or .Dir (print "vendor/" .Path)}}{{end}}{{end}}' ./cmd/...)
+echo "$modules" | sort -u |
 	while read -r module dir; do
 		found=
 		for file in "$dir"/LICENSE* "$dir"/COPYING* "$dir"/NOTICE*; do
