@@ -59,5 +59,5 @@ exec env elogind="$elogind" /bin/sh -euc '
 		/etc/init.d/elogind start
 	fi
 	/usr/sbin/sshd -D -e &
-	while ! wait $!; do :; done
+	wait $!
 ' </dev/null

@@ -66,5 +66,5 @@ exec /bin/sh -euc '
 		docker import - base
 	docker save base | podman --storage-driver=vfs load
 	echo ready
-	while ! wait $!; do :; done
+	wait $!
 ' </dev/null
