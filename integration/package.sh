@@ -46,7 +46,9 @@ git ls-files -z | xargs -0 cp --parents -t "$work/vendored"
 dpkg-deb -x "$work"/vendored/bin/tokenfs_1.0.1_*.deb "$work/unpacked"
 programs=$(find "$work/unpacked" -type f -perm /111)
 [ "$(wc -w <<<"$programs")" = 2 ] || fail "other programs than tokenfs and tokenfs-pam: $programs"
-for module in $(go version -m $programs | awk '$1 == "dep" { print $2 }' | sort -u | tr / _); do
+modules=$(go version -m $programs | awk '$1 == "dep" { print $2 }' | sort -u | tr / _)
+[ "$modules" ] || fail "nothing is linked in: $programs"
+for module in $modules; do
 	[ -s "$work/unpacked/usr/share/doc/tokenfs/licences/$module" ] || fail "$module has no licence in the package"
 done
 seen "vendored, it is built offline, with the licences of all that is linked in"

@@ -65,13 +65,17 @@ failed=0
 for dir in "$tmpfs" "$mount"; do
 	(cd "$dir" && prove -r "$work/pjdfstest/tests") >"$dir.pjd" 2>&1 || true
 	sed -n '/^Test Summary Report/,$ { s|.*/pjdfstest/tests/||; /^Files=/!p }' "$dir.pjd" >"$dir.failed"
-	grep '^Files=.* Tests=[1-9]' "$dir.pjd" >"$dir.count" || {
+	grep -o '^Files=.* Tests=[1-9][0-9]*' "$dir.pjd" >"$dir.count" || {
 		tail -20 "$dir.pjd"
 		echo "FAILED  pjdfstest on ${dir##*/}: it ran no test"
 		failed=1
 	}
 	echo "pjdfstest on ${dir##*/}: $(tr '\n' ' ' <"$dir.count")$(tail -1 "$dir.pjd")"
 done
+if ! cmp "$tmpfs.count" "$mount.count"; then
+	echo "FAILED  pjdfstest: not as many tests as on tmpfs"
+	failed=1
+fi
 if ! diff -u "$tmpfs.failed" "$mount.failed"; then
 	echo "FAILED  pjdfstest: not as on tmpfs"
 	failed=1
