@@ -40,9 +40,12 @@ SHARE    = $(DESTDIR)$(PREFIX)/share
 DOC      = $(SHARE)/doc/tokenfs
 # Only root can give files away; packages say themselves whose they are.
 OWNER    = $(if $(filter 0,$(shell id -u)),-o root -g root)
+# make takes what has a space for several names, and uninstall would remove others.
+PLACE    = $(if $(word 2,[$(DESTDIR)$(PREFIX)]),$(error DESTDIR and PREFIX must have no space: "$(DESTDIR)$(PREFIX)"))
 
 .PHONY: install
 install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
+	$(PLACE)
 	@test -d bin/share || $(MAKE) -s bin/share
 	install -D $(OWNER) -m 0711 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/tokenfs
 	install -D $(OWNER) -m 0644 packaging/systemd/tokenfs.service $(SYSTEMD)/user/tokenfs.service
@@ -58,11 +61,12 @@ install: ## the program and all that belongs to it, below $(DESTDIR)$(PREFIX)
 
 .PHONY: uninstall
 uninstall: ## what install has installed, but for the settings
+	$(PLACE)
 	@new=$$(mktemp -d) && $(MAKE) -s install DESTDIR=$$new >/dev/null && \
 	(cd $$new && find * -type f ! -path etc/tokenfs/config) | while read -r file; do \
 		rm -f "$(DESTDIR)/$$file"; \
 	done && rm -rf $$new
-	find $(DOC) -depth -type d -exec rmdir {} +
+	test ! -d $(DOC) || find $(DOC) -type d -empty -delete
 
 .PHONY: deb
 deb: build ## a Debian package, in bin
@@ -84,9 +88,17 @@ test-rpm: ## the same with the rpm, by Debian's rpm in a root directory of its o
 
 .PHONY: install-pam
 install-pam: ## for hosts without a systemd user manager, after install
+	$(PLACE)
 	install -D $(OWNER) -m 0755 $(PROGRAM)-pam $(DESTDIR)$(PREFIX)/libexec/tokenfs-pam
 	install -d $(DESTDIR)/usr/share/pam-configs
 	sed 's,/usr/libexec,$(PREFIX)/libexec,' packaging/pam/tokenfs >$(DESTDIR)/usr/share/pam-configs/tokenfs
+
+.PHONY: uninstall-pam
+uninstall-pam: ## what install-pam has installed, once PAM no longer runs it
+	$(PLACE)
+	@! grep -s $(PREFIX)/libexec/tokenfs-pam $(DESTDIR)/etc/pam.d/* || \
+	{ echo 'PAM still runs it: take these lines out, on Debian by pam-auth-update --remove tokenfs' >&2; exit 1; }
+	rm -f $(DESTDIR)$(PREFIX)/libexec/tokenfs-pam $(DESTDIR)/usr/share/pam-configs/tokenfs
 
 .PHONY: demo
 demo: bin/demo ## a guided tour with a real app; two minutes
