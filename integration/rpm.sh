@@ -34,6 +34,12 @@ for want in '-rwx--x--x root:root  /usr/bin/tokenfs' '-rw-r--r-- root:root cn /e
 done
 rpm -qp --requires "$work/1.0.0.rpm" | grep -qx fuse3 || fail "the rpm does not require fuse3"
 seen "the rpm has all that make install installs, and requires fuse3"
+for _ in once again; do
+	make -s uninstall DESTDIR="$work/installed" PREFIX=/usr || fail "make uninstall"
+done
+left=$(cd "$work/installed" && find . -type f)
+[ "$left" = ./etc/tokenfs/config ] || fail "make uninstall leaves: $left"
+seen "make uninstall leaves the settings, and can be run again"
 
 root=$work/root
 mkdir "$work"/{upper,work,root}
