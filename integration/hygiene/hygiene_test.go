@@ -162,26 +162,29 @@ func TestWipe(t *testing.T) {
 // The same scanner finds what it looks for where nothing is done against it.
 func TestUnprotected(t *testing.T) {
 	s := newSubject(t, "off", "tokenfs_reveal", "tokenfs_unprotected")
-	y := measure(t, s, *samples)
-	t.Log(y)
-	if y.dirtyKeys == 0 || y.dirtyContent == 0 {
-		t.Errorf("the scanner does not find keys and contents that are there: %v", y)
-	}
-	// Of each way to look for contents, something.
+	// Of each way to look for contents, something. Few bytes are soon written over:
+	// where the machine is slow they take more samples.
 	found := map[string]bool{}
-	for what := range y.leaked {
-		var content, value int
-		fmt.Sscanf(what, "content of %d bytes", &content)
-		fmt.Sscanf(what, attribute+" of %d bytes", &value)
-		switch {
-		case content >= scan.Run:
-			found["16 bytes and more"] = true
-		case content >= 6:
-			found["6 to 15 bytes"] = true
-		case content > 0:
-			found["3 to 5 bytes"] = true
-		case value > 0 && value < 6:
-			found["a short attribute"] = true
+	for round := 0; round < 5 && len(found) < 4; round++ {
+		y := measure(t, s, *samples)
+		t.Log(y)
+		if y.dirtyKeys == 0 || y.dirtyContent == 0 {
+			t.Errorf("the scanner does not find keys and contents that are there: %v", y)
+		}
+		for what := range y.leaked {
+			var content, value int
+			fmt.Sscanf(what, "content of %d bytes", &content)
+			fmt.Sscanf(what, attribute+" of %d bytes", &value)
+			switch {
+			case content >= scan.Run:
+				found["16 bytes and more"] = true
+			case content >= 6:
+				found["6 to 15 bytes"] = true
+			case content > 0:
+				found["3 to 5 bytes"] = true
+			case value > 0 && value < 6:
+				found["a short attribute"] = true
+			}
 		}
 	}
 	if len(found) != 4 {

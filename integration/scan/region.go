@@ -45,7 +45,9 @@ func Regions(pid int) ([]Region, error) {
 		if f, ok := strings.CutPrefix(line, "VmFlags:"); ok && len(rs) > 0 {
 			flags := strings.Fields(f)
 			r := &rs[len(rs)-1]
-			r.Locked, r.NoDump = slices.Contains(flags, "lo"), slices.Contains(flags, "dd")
+			// memfd_secret(2) is never swapped; Linux 6.1 does not say so here.
+			r.Locked = slices.Contains(flags, "lo") || strings.HasPrefix(r.Name, "/secretmem")
+			r.NoDump = slices.Contains(flags, "dd")
 			continue
 		}
 		var r Region
