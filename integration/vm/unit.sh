@@ -13,7 +13,7 @@ unit_test() {
 		rm /usr/local/bin/tokenfs # another one, for the tests
 		mkdir -p /etc/systemd/user/tokenfs.service.d
 		printf "[Service]\nTimeoutStartSec=30s\n" >/etc/systemd/user/tokenfs.service.d/vm.conf
-		printf "grace = 4s\n" >/etc/tokenfs/config' || return 1
+		printf "grace = 20s\n" >/etc/tokenfs/config' || return 1
 
 	mounted='grep -q " $XDG_RUNTIME_DIR/tokenfs fuse" /proc/self/mounts'
 	group='group=/sys/fs/cgroup$(systemctl --user show -P ControlGroup tokenfs)'
