@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,10 @@ import (
 
 // Each signal sent to tokenfs run reaches the command, once.
 func TestSignalsPassedOn(t *testing.T) {
+	// Nohup may have been said of these tests: what is caught here, a command gets.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
+	defer signal.Stop(hangup)
 	u := newUser(t)
 	r := start(u, "sh", "-c", `
 		for s in HUP INT QUIT TERM USR1 USR2; do trap "echo $s" $s; done
