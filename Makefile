@@ -6,15 +6,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 
 # Packages whose tests search memory or take time; with the race detector they
 # could not. Those of crypt are run both ways.
-MEASURED = ./integration/hygiene ./integration/scan ./integration/demo ./integration/torture
+MEASURED = ./integration/test/hygiene ./integration/test/scan ./integration/test/demo ./integration/test/torture
 # Packages that want a program without C in it, as the command is: they show what
 # every thread can no longer do, and what is in swap and core dumps.
-PURE     = ./lifecycle/sandbox ./integration/attack
+PURE     = ./lifecycle/sandbox ./integration/test/attack
 # Packages whose tests need root, to mount what they compare with.
 # Packages whose tests mostly wait, and can do that side by side.
-WAITING  = ./integration/faults
-APPS     = tokenfs/integration/clients
-LOGIN    = tokenfs/integration/login tokenfs/integration/pam
+WAITING  = ./integration/test/faults
+APPS     = tokenfs/integration/test/clients
+LOGIN    = tokenfs/integration/test/login tokenfs/integration/test/pam
 # Of the programs that test-apps runs, what needs no more than Debian's MSAL.
 FEW_APPS = 'TestSearchFinds|TestMSALPython$$|GitCredential/^linked$$'
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
@@ -78,13 +78,13 @@ rpm: build ## an rpm, in bin; wants rpmbuild
 
 .PHONY: test-package
 test-package: ## install, upgrade and remove that package on a Debian with systemd, in a container; root only
-	@integration/packages.sh systemd-container openssh-client
-	integration/package.sh
+	@integration/test/packages.sh systemd-container openssh-client
+	integration/test/package.sh
 
 .PHONY: test-rpm
 test-rpm: ## the same with the rpm, by Debian's rpm in a root directory of its own; root only
-	@integration/packages.sh rpm fuse3 systemd
-	integration/rpm.sh
+	@integration/test/packages.sh rpm fuse3 systemd
+	integration/test/rpm.sh
 
 .PHONY: install-pam
 install-pam: ## for hosts without a systemd user manager, after install
@@ -107,19 +107,19 @@ demo: bin/demo ## a guided tour with a real app; two minutes
 .PHONY: bin/demo
 bin/demo:
 	@echo 'building the tour (the first time, this takes a while)'
-	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./integration/demo
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./integration/test/demo
 
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
 	@echo 'NOT TESTED here: most of $(APPS). Try: make test-apps'
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
-	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -parallel 8 -timeout 10m $(WAITING) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -parallel 8 -timeout 10m $(WAITING) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
 	exit $$status
 
 .PHONY: check
@@ -129,17 +129,17 @@ check: ## formatting and vet
 
 .PHONY: packages
 packages: ## what the tests need from Debian or Ubuntu
-	@integration/packages.sh fuse3 gcc libc6-dev git python3-msal-extensions sqlite3 systemd-container openssh-client e2fsprogs
+	@integration/test/packages.sh fuse3 gcc libc6-dev git python3-msal-extensions sqlite3 systemd-container openssh-client e2fsprogs
 
 .PHONY: test-long
 test-long: packages ## the long forms: a million random operations, 200 memory samples
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
-	$(GO) test -count=1 -v -timeout 60m ./integration/hygiene -samples 200
-	$(GO) test -count=1 -v -timeout 60m ./integration/faults -many -thorough -pauses 1000
+	$(GO) test -count=1 -v -timeout 60m ./integration/test/hygiene -samples 200
+	$(GO) test -count=1 -v -timeout 60m ./integration/test/faults -many -thorough -pauses 1000
 
 .PHONY: test-apps
 test-apps: ## real programs sign in: installs them from Debian, npm and the Go proxy
-	integration/clients/programs.sh
+	integration/test/clients/programs.sh
 	$(GO) test -count=1 -v -timeout 60m $(APPS)
 
 KILLS    ?= 1000
@@ -147,26 +147,26 @@ DURATION ?= 10m
 
 .PHONY: torture
 torture: packages ## kill the worker KILLS times under clients that check everything
-	$(GO) test -count=1 -v -timeout 0 ./integration/torture -kills $(KILLS) -upgrades 40 $(TORTURE)
+	$(GO) test -count=1 -v -timeout 0 ./integration/test/torture -kills $(KILLS) -upgrades 40 $(TORTURE)
 
 .PHONY: soak
 soak: packages ## the same clients without kills, for DURATION
-	$(GO) test -count=1 -v -timeout 0 ./integration/torture -run TestSoak -soak $(DURATION) $(TORTURE)
+	$(GO) test -count=1 -v -timeout 0 ./integration/test/torture -run TestSoak -soak $(DURATION) $(TORTURE)
 
 .PHONY: test-login
 test-login: ## users log in and out of Debians in containers; tokenfs run in Docker and Podman; root only
-	@integration/packages.sh systemd-container openssh-client
+	@integration/test/packages.sh systemd-container openssh-client
 	@$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) -must -all 2>&1 | grep -v '^=== '
-	@$(GO) test -count=1 -v -timeout 10m ./integration/run -run Engines -engines 2>&1 | grep -v '^=== '
+	@$(GO) test -count=1 -v -timeout 10m ./integration/test/run -run Engines -engines 2>&1 | grep -v '^=== '
 
 .PHONY: test-vm
 test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
-	integration/vm/run.sh
-	integration/vm/run.sh --secretmem
+	integration/test/vm/run.sh
+	integration/test/vm/run.sh --secretmem
 
 .PHONY: test-suites
 test-suites: build ## pjdfstest, and fsx and fsstress of xfstests; root only
-	integration/suites.sh
+	integration/test/suites.sh
 
 .PHONY: fuzz
 fuzz: ## a minute for each fuzz target
@@ -189,7 +189,7 @@ bench-traces: packages-bench ## what the kernel asks for each workload, as root
 
 .PHONY: packages-bench
 packages-bench: ## what tokenfs is compared with, from Debian or Ubuntu
-	@integration/packages.sh fuse3 gcc libc6-dev pkg-config libfuse3-dev gocryptfs securefs encfs cryfs
+	@integration/test/packages.sh fuse3 gcc libc6-dev pkg-config libfuse3-dev gocryptfs securefs encfs cryfs
 
 .PHONY: bench-go
 bench-go: ## throughput and allocations of the parts
