@@ -8,7 +8,7 @@ modules=$(CGO_ENABLED=0 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Pat
 echo "$modules" | sort -u |
 	while read -r module dir; do
 		found=
-		for file in "$dir"/LICENSE* "$dir"/COPYING* "$dir"/NOTICE*; do
+		for file in "$dir"/LICENSE* "$dir"/License* "$dir"/COPYING* "$dir"/NOTICE*; do
 			[ -f "$file" ] || continue
 			cat "$file" >>"$1/$(echo "$module" | tr / _)"
 			found=yes

@@ -10,8 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:generate ./generate.sh
-
 // notification is struct seccomp_notif (<linux/seccomp.h>): a thread waits for
 // a verdict on its call.
 type notification struct {
@@ -70,16 +68,18 @@ func (l *Listener) Next() (call string, err error) {
 	if err := errors.Join(waited, err); err != nil {
 		return "", err
 	}
-	return CallName(int(n.call)), nil
+	return callName(int(n.call)), nil
 }
 
 // Close ends a Next.
 func (l *Listener) Close() { l.file.Close() }
 
-// CallName names a system call of this architecture.
-func CallName(call int) string {
-	if call >= 0 && call < len(callNames) && callNames[call] != "" {
-		return callNames[call]
+func callName(call int) string {
+	if native == nil {
+		return fmt.Sprintf("number %d", call)
+	}
+	if name, ok := native.SyscallNumbers[call]; ok {
+		return name
 	}
 	return fmt.Sprintf("number %d", call)
 }

@@ -26,9 +26,6 @@ func landlockNeeds(have, abi int) string {
 	if have < abi {
 		return fmt.Sprintf("this kernel's Landlock has ABI %d, and this takes %d", have, abi)
 	}
-	if have < tsyncABI {
-		return oneThread()
-	}
 	return ""
 }
 

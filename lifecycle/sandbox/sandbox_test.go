@@ -137,7 +137,7 @@ func play(text string) {
 		const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
 		runtime.LockOSThread()
 		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) // or only root may
-		if _, errno := setFilter(assemble(nil, auditArch, unix.SECCOMP_RET_ALLOW), flags); errno != 0 {
+		if _, errno := setFilter(assemble(nil, uint32(native.ID), unix.SECCOMP_RET_ALLOW), flags); errno != 0 {
 			panic(errno)
 		}
 		runtime.UnlockOSThread()

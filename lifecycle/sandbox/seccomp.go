@@ -71,11 +71,11 @@ func Calls() int {
 // told of a call that it stops, while the thread that made it waits; without
 // one the kernel ends the process, and only its own log names the call.
 func installFilter() (listener int, unnamed string, err error) {
-	if auditArch == 0 {
+	if native == nil {
 		return -1, "", errors.New("there is no filter for this machine's architecture yet")
 	}
 	const flags = unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
-	fd, errno := setFilter(assemble(rules(), auditArch, unix.SECCOMP_RET_USER_NOTIF), flags|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+	fd, errno := setFilter(assemble(rules(), uint32(native.ID), unix.SECCOMP_RET_USER_NOTIF), flags|unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	if errno == 0 {
 		return fd, "", nil
 	}
@@ -83,7 +83,7 @@ func installFilter() (listener int, unnamed string, err error) {
 	if errno == unix.EBUSY {
 		unnamed = "this process began in a sandbox that has a listener of its own"
 	}
-	if _, errno := setFilter(assemble(rules(), auditArch, unix.SECCOMP_RET_KILL_PROCESS), flags); errno != 0 {
+	if _, errno := setFilter(assemble(rules(), uint32(native.ID), unix.SECCOMP_RET_KILL_PROCESS), flags); errno != 0 {
 		return -1, "", fmt.Errorf("seccomp: %w: the kernel may lack it", errno)
 	}
 	return -1, unnamed, nil
