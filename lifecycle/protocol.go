@@ -114,6 +114,9 @@ func parseRequest(line []byte) (request, error) {
 	if r.Paths != nil && r.Verb != verbWipe && !testVerb(r.Verb) {
 		return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
 	}
+	if r.Paths != nil && len(r.Paths) == 0 { // without paths it would be of everything
+		return r, faultf(BadRequest, "request: %s of an empty list of paths", r.Verb)
+	}
 	if (r.Seconds != 0 || r.Command != "") && r.Verb != verbHold || r.Lease != 0 && r.Verb != verbRelease {
 		return r, faultf(BadRequest, "request: %s is not about leases", r.Verb)
 	}
@@ -129,6 +132,7 @@ func parseRequest(line []byte) (request, error) {
 		if err := checkSkeleton(r.Skeleton); err != nil {
 			return r, err
 		}
+		r.dropEmpty()
 	case verbWipe:
 	case verbStatus, verbUnmount, verbUpgrade, verbRelease, verbLogin:
 	default:
@@ -143,6 +147,18 @@ func parseRequest(line []byte) (request, error) {
 		}
 	}
 	return r, nil
+}
+
+// dropEmpty makes lists that are there and empty the same as none.
+func (r *request) dropEmpty() {
+	if len(r.Skeleton) == 0 {
+		r.Skeleton = nil
+	}
+	for i := range r.Skeleton {
+		if len(r.Skeleton[i].Links) == 0 {
+			r.Skeleton[i].Links = nil
+		}
+	}
 }
 
 func checkHold(r request) error {
