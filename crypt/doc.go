@@ -32,10 +32,12 @@
 //
 // Keys are touched only on threads that are Quiet: no signal frame ever holds
 // their registers. Cipher states are computed in the key region itself
-// (gcm.go), because the library's constructors would do it on the heap. What
-// that leaves is measured by searching the memory of the stopped process; not
-// covered are registers, floating-point state saved by the kernel, and the
-// first round key, masked with a counter block, on the stack of a running seal.
+// (gcm.go), because the library's constructors would do it on the heap. Vector
+// registers are overwritten after each use of a key and before a thread waits
+// (registers.go), because the kernel keeps a copy of them. What that leaves is
+// measured by searching the memory and the registers of the process; not covered
+// are a thread that loses the CPU in the middle of a seal, and the first round
+// key, masked with a counter block, on the stack of a running seal.
 //
 // # Crashes
 //

@@ -78,6 +78,7 @@ func (a aead) setKey(key []byte) {
 	} else {
 		a.expandAndMove(key)
 	}
+	overwriteRegisters()
 }
 
 // leaked keeps the last key's schedule on the heap in an Unprotected build.
@@ -113,12 +114,14 @@ func (a aead) clear() { clear(a.mem) }
 func (a aead) seal(dst, nonce, plaintext, aad []byte) []byte {
 	sealed := a.gcm.Seal(dst, nonce, plaintext, aad)
 	wipeStack()
+	overwriteRegisters()
 	return sealed
 }
 
 func (a aead) open(dst, nonce, ciphertext, aad []byte) ([]byte, error) {
 	plaintext, err := a.gcm.Open(dst, nonce, ciphertext, aad)
 	wipeStack()
+	overwriteRegisters()
 	return plaintext, err
 }
 

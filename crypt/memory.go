@@ -275,4 +275,5 @@ func getrandom(b []byte) {
 		}
 		b = b[n:]
 	}
+	overwriteRegisters() // the kernel's vDSO makes random bytes in them
 }

@@ -39,6 +39,7 @@ func Quietly(f func()) {
 		defer close(done)
 		Quiet() // never undone: the thread ends with the goroutine
 		f()
+		EndThread()
 	}()
 	<-done
 }

@@ -95,6 +95,7 @@ func (r *request) cutReply(n int) { r.reply = r.reply[:outHeaderSize+n] }
 // predecessor left in its slot.
 func (s *Server) serve(slot int, ready func()) error {
 	crypt.Quiet()
+	defer crypt.EndThread()
 	debug.SetPanicOnFault(true) // memory may run out under a sparse mapping
 	r := s.newRequest(slot)
 	if r.pending() {
@@ -108,7 +109,9 @@ func (s *Server) serve(slot int, ready func()) error {
 			s.serveOne(r)
 			continue
 		}
+		crypt.BeginWait()
 		n, err := unix.Read(s.fuse, r.mem[:slotRequest])
+		crypt.EndWait()
 		switch err {
 		case nil:
 			if n < inHeaderSize {

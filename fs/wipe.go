@@ -20,8 +20,10 @@ func (s *Server) quietly(f func()) {
 // serveControl is the thread behind quietly.
 func (s *Server) serveControl() {
 	crypt.Quiet()
+	defer crypt.EndThread()
 	for f := range s.control {
 		f()
+		crypt.BeginWait()
 	}
 }
 

@@ -1,0 +1,3 @@
+package scan
+
+const vectorSet = 0x202 // NT_X86_XSTATE

@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package scan
+
+const vectorSet = 2 // NT_PRFPREG
