@@ -109,6 +109,22 @@ bin/demo:
 	@echo 'building the tour (the first time, this takes a while)'
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./integration/test/demo
 
+# The inner loop leaves out what mounts and what runs other programs.
+UNIT     = $(filter-out tokenfs/integration/test/% tokenfs/fs/conformance,$(shell $(GO) list ./...))
+
+.PHONY: unit
+unit: check ## the inner loop: unit tests, vet, gofmt; no root, no FUSE, nothing to install
+	@$(GO) test -short -v $(UNIT) 2>&1 | awk -f integration/test/quiet.awk
+
+# Pinned: a new release of either must not turn a commit red.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: lint
+lint: ## staticcheck, and govulncheck where its database can be reached
+	$(GO) run $(STATICCHECK) ./...
+	@packaging/govulncheck.sh $(GO) run $(GOVULNCHECK) ./...
+
 .PHONY: test
 test: packages check ## unit, conformance and integration tests
 	@echo 'NOT TESTED here: most of $(APPS). Try: make test-apps'

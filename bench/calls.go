@@ -45,12 +45,6 @@ func open(p file, flags int, mode uint32) uintptr {
 	return call("open", unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(p)), uintptr(flags|unix.O_CLOEXEC), uintptr(mode))
 }
 
-// tryOpen is open of what may be missing.
-func tryOpen(p file, flags int, mode uint32) (fd uintptr, errno unix.Errno) {
-	fd, _, errno = unix.RawSyscall6(unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(p)), uintptr(flags|unix.O_CLOEXEC), uintptr(mode), 0, 0)
-	return fd, errno
-}
-
 func closeFile(fd uintptr) { call("close", unix.SYS_CLOSE, fd) }
 
 func fstat(fd uintptr, st *unix.Stat_t) {

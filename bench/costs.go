@@ -16,7 +16,6 @@ import (
 type costs struct {
 	pssEmpty, pssFull, locked int64 // bytes
 	wakeups                   float64
-	cpuPer10k                 map[string]time.Duration
 }
 
 // empty takes what a filesystem needs that holds nothing.

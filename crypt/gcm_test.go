@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 reflection looks at fields that no line names
+
 package crypt
 
 import (

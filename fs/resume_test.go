@@ -57,11 +57,13 @@ type keeper struct {
 	fuse int
 	mem  *crypt.Memory
 
-	mu     sync.Mutex
 	worker *exec.Cmd
 }
 
 func newKeeper(t *testing.T) *keeper {
+	if testing.Short() {
+		t.Skip("NOT RUN with -short: it mounts")
+	}
 	if os.Getuid() != 0 {
 		t.Skip("NOT RUN: mounting without a helper needs root")
 	}

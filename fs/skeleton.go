@@ -27,6 +27,7 @@ type Folder struct {
 func CheckSkeleton(folders []Folder) error {
 	for _, f := range folders {
 		if f.Path == "" || f.Path != path.Clean(f.Path) || path.IsAbs(f.Path) || strings.HasPrefix(f.Path+"/", "../") || f.Path == "." {
+			//lint:ignore ST1005 it ends with a name
 			return fmt.Errorf("folder %.80q: must be relative to the root, without . and ..", f.Path)
 		}
 		names := append(strings.Split(f.Path, "/"), f.Links...)

@@ -80,6 +80,7 @@ type reply struct {
 
 	Lease    *Lease `json:"lease,omitempty"`
 	Released int    `json:"released,omitempty"` // leases
+	//lint:ignore U1000 the build with tag tokenfs_reveal has fields in it
 	revelation
 }
 

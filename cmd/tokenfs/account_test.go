@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tokenfs/integration/test/needs"
 	"tokenfs/lifecycle"
 )
 
@@ -84,12 +85,8 @@ func eachAccount(t *testing.T, test func(a *account)) {
 
 func asRoot(t *testing.T, test func(a *account)) {
 	t.Run("root", func(t *testing.T) {
-		if os.Geteuid() != 0 {
-			t.Skip("NOT RUN: needs root")
-		}
-		if _, err := os.Stat("/dev/fuse"); err != nil {
-			t.Skip("NOT RUN: nothing can be mounted here:", err)
-		}
+		needs.Root(t, "mount as root")
+		needs.FUSE(t)
 		t.Parallel()
 		test(newAccount(t, 0))
 	})
@@ -97,12 +94,7 @@ func asRoot(t *testing.T, test func(a *account)) {
 
 func asUser(t *testing.T, test func(a *account)) {
 	t.Run("user", func(t *testing.T) {
-		if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode()&0o006 != 0o006 {
-			t.Skip("NOT RUN: users cannot mount here: chmod 0666 /dev/fuse")
-		}
-		if _, err := exec.LookPath("fusermount3"); err != nil {
-			t.Skip("NOT RUN: users cannot mount here: install fuse3")
-		}
+		needs.UsersFUSE(t)
 		uid := os.Geteuid()
 		if uid == 0 {
 			uid = nobody

@@ -240,6 +240,7 @@ func free(t testing.TB, dir string) [2]uint64 {
 // TestModelCatches plants bugs into one of two tmpfs trees: the model must find
 // each, and show it in a few lines.
 func TestModelCatches(t *testing.T) {
+	skipIfNotHere(t)
 	base := tempDir(t)
 	ref, other := filepath.Join(base, "tmpfs-0"), filepath.Join(base, "tmpfs-1")
 	mountReference(t, ref, mountOptions{})

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tokenfs/integration/test/needs"
 	"tokenfs/lifecycle"
 )
 
@@ -38,10 +39,10 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if os.Getenv(envDir) == "" {
-		if why := missing(); why != "" {
-			fmt.Fprintln(os.Stderr, "conformance:", why)
-			os.Exit(1)
-		}
+		notHere = missing()
+	}
+	if notHere != "" || testing.Short() {
+		os.Exit(m.Run()) // the tests that mount skip themselves and say why
 	}
 	if os.Getenv(envNamespace) == "" && os.Geteuid() == 0 {
 		os.Exit(inNamespace())
@@ -60,18 +61,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// notHere is what keeps the tests from running here.
+var notHere string
+
+func skipIfNotHere(t testing.TB) {
+	t.Helper()
+	if notHere != "" {
+		t.Skip("NOT RUN: " + notHere)
+	}
+	if testing.Short() {
+		t.Skip("NOT RUN with -short: it mounts")
+	}
+}
+
 // missing says what keeps the tests from running here.
 func missing() string {
 	if os.Geteuid() != 0 {
 		return "needs root, to mount tokenfs and the tmpfs that it is compared with; " +
 			"run as root, or set " + envDir + " to a directory on the filesystem to test"
 	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Sprintf("cannot open /dev/fuse: %v; load the fuse module (modprobe fuse), or pass the device into the container", err)
-	}
-	unix.Close(fd)
-	return ""
+	return needs.NoFUSE()
 }
 
 func inNamespace() int {
@@ -141,6 +150,7 @@ type mounted struct {
 // mount starts a daemon for the test and stops it at the end.
 func mount(t testing.TB, opt mountOptions) *mounted {
 	t.Helper()
+	skipIfNotHere(t)
 	given := os.Getenv(envDir)
 	if given != "" && opt.special() {
 		t.Skipf("NOT RUN: %s is set: no mount with %+v here", envDir, opt)

@@ -116,54 +116,6 @@ func setTimes(name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// sameTree says whether two files or trees have the same contents.
-func sameTree(a, b string) (bool, error) {
-	sa, err := os.Lstat(a)
-	if err != nil {
-		return false, err
-	}
-	sb, err := os.Lstat(b)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || sa.Mode().Type() != sb.Mode().Type() {
-		return false, err
-	}
-	switch {
-	case sa.IsDir():
-		entries, err := os.ReadDir(a)
-		for _, e := range entries {
-			if e.Type()&fs.ModeSocket != 0 {
-				continue
-			}
-			if same, err := sameTree(filepath.Join(a, e.Name()), filepath.Join(b, e.Name())); err != nil || !same {
-				return false, err
-			}
-		}
-		return err == nil, err
-	case sa.Mode().IsRegular():
-		f, err := openQuietly(a)
-		if err != nil {
-			return false, err
-		}
-		defer f.Close()
-		g, err := openQuietly(b)
-		if err != nil {
-			return false, err
-		}
-		defer g.Close()
-		x, y := make([]byte, 64<<10), make([]byte, 64<<10)
-		defer clear(x)
-		defer clear(y)
-		return sameContents(f, g, x, y)
-	case sa.Mode()&fs.ModeSymlink != 0:
-		x, err := os.Readlink(a)
-		y, err2 := os.Readlink(b)
-		return x == y, errors.Join(err, err2)
-	}
-	return true, nil
-}
-
 // stamps are what tells that a file has been written to, by path.
 func stamps(name string, into map[string]unix.Stat_t) {
 	filepath.WalkDir(name, func(p string, d fs.DirEntry, err error) error {

@@ -130,8 +130,10 @@ func TestRefreshTokensRotate(t *testing.T) {
 
 	s.Grace = time.Minute
 	first = signIn(t, c)
-	if renew(t, c, first.Refresh).Error != "" || renew(t, c, first.Refresh).Error != "" {
-		t.Error("within its grace, an old refresh token does not work")
+	for range 2 {
+		if renew(t, c, first.Refresh).Error != "" {
+			t.Error("within its grace, an old refresh token does not work")
+		}
 	}
 }
 

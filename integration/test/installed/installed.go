@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/integration/test/mounted"
+	"tokenfs/integration/test/needs"
 	"tokenfs/lifecycle"
 )
 
@@ -68,15 +69,8 @@ func New(t testing.TB, command string, mode os.FileMode) *User {
 
 func needed(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: needs root to install the command as a package does")
-	}
-	if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode()&0o006 != 0o006 {
-		t.Skip("NOT RUN: users cannot mount here: chmod 0666 /dev/fuse")
-	}
-	if _, err := exec.LookPath("fusermount3"); err != nil {
-		t.Skip("NOT RUN: users cannot mount here: install fuse3")
-	}
+	needs.Root(t, "install the command as a package does")
+	needs.UsersFUSE(t)
 }
 
 // Build builds the command; the tests of a package share it.

@@ -98,7 +98,6 @@ func TestGrace(t *testing.T) {
 	if away := time.Since(left); said != "secret" && away < 8*time.Second {
 		t.Errorf("after %v the next login read %q\n%s", away, said, u.journal())
 	}
-	left = time.Now()
 	gone := u.gone()
 	if gone < 7*time.Second {
 		t.Errorf("everything was gone in %v", gone)

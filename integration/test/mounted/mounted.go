@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tokenfs/integration/test/needs"
 	"tokenfs/integration/test/scan"
 )
 
@@ -51,11 +52,7 @@ type Mount struct {
 // New mounts with command, an executable from Build, in a directory of its own.
 func New(t testing.TB, command string, args ...string) *Mount {
 	t.Helper()
-	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
-		t.Fatalf("%v: nothing can be mounted here; as root try: modprobe fuse; chmod 666 /dev/fuse", err)
-	} else {
-		f.Close()
-	}
+	needs.FUSE(t)
 	tmp := t.TempDir()
 	m := &Mount{Dir: filepath.Join(tmp, "mnt"), command: command, races: filepath.Join(tmp, "race")}
 	if err := os.Mkdir(m.Dir, 0o700); err != nil {

@@ -23,7 +23,6 @@ type subject struct {
 	*orders
 	command string
 	keeper  int
-	killed  int // workers, by us
 }
 
 func newSubject(t testing.TB, args ...string) *subject {
