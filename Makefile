@@ -125,8 +125,12 @@ lint: ## staticcheck, and govulncheck where its database can be reached
 	$(GO) run $(STATICCHECK) ./...
 	@packaging/govulncheck.sh $(GO) run $(GOVULNCHECK) ./...
 
+.PHONY: device
+device:
+	@test -r /dev/fuse -a -w /dev/fuse || { echo 'make: no /dev/fuse that you may open, so nothing can be mounted: as root try: modprobe fuse; chmod 666 /dev/fuse' >&2; exit 1; }
+
 .PHONY: test
-test: packages check ## unit, conformance and integration tests
+test: device packages check ## unit, conformance and integration tests
 	@echo 'NOT TESTED here: most of $(APPS). Try: make test-apps'
 	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
 	@status=0; \
