@@ -5,6 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"reflect"
@@ -190,6 +191,24 @@ func movable(t reflect.Type) bool {
 func inPlaceKeys() bool { return inPlaceOnce() == nil }
 
 var inPlaceOnce = sync.OnceValue(checkInPlace)
+
+// hardwareAES says whether AES and GHASH run on instructions of the CPU: without
+// them they are slow, and not constant-time (crypto/aes). Which code runs is the
+// library's choice and not the CPU's alone, so it is read off what the library
+// makes of a key: only the code that uses the instructions keeps the key's bytes
+// in their order, and fills a table of powers. It is false where that is not known.
+func hardwareAES() bool {
+	if sameLayout(reflect.TypeFor[gcmState](), gcmType()) != nil {
+		return false
+	}
+	key := make([]byte, keySize) // thrown away
+	for i := range key {
+		key[i] = byte(i)
+	}
+	_, gcm := standard(key)
+	s := (*gcmState)(reflect.ValueOf(gcm).UnsafePointer())
+	return s.enc[0] == binary.LittleEndian.Uint32(key) && s.productTable != [8]power{}
+}
 
 // checkInPlace tells why keys cannot be set up in place, if so: another layout
 // or no AES instructions. It uses throw-away keys.

@@ -180,20 +180,34 @@ func TestInPlaceKeys(t *testing.T) {
 	}
 }
 
+// What is said of the instructions is what the library does with them.
+func TestHardwareAES(t *testing.T) {
+	off := os.Getenv("TOKENFS_TEST_INSTRUCTIONS_OFF") != ""
+	if hardwareAES() && off {
+		t.Error("AES is said to run in constant time while the library does without the instructions")
+	}
+	if !hardwareAES() && !off && inPlaceKeys() {
+		t.Error("AES is said to run without the instructions, and keys are set up as for them")
+	}
+}
+
 // Without the instructions for AES or for GHASH everything works, less secretly.
 func TestWithoutInstructions(t *testing.T) {
 	if os.Getenv("TOKENFS_TEST_INSTRUCTIONS_OFF") != "" {
 		return // this is the child
 	}
-	multiply := map[string]string{"amd64": "cpu.pclmulqdq=off", "arm64": "cpu.pmull=off"}[runtime.GOARCH]
-	if multiply == "" {
+	switches := map[string][]string{
+		"amd64": {"cpu.aes=off", "cpu.pclmulqdq=off", "cpu.sse41=off", "cpu.ssse3=off"},
+		"arm64": {"cpu.aes=off", "cpu.pmull=off"},
+	}[runtime.GOARCH]
+	if switches == nil {
 		t.Skipf("no such instructions are known on %s", runtime.GOARCH)
 	}
-	for _, off := range []string{"cpu.aes=off", multiply} {
-		c := exec.Command("/proc/self/exe", "-test.v", "-test.run=^(TestGCM|TestExpandAndMove|TestInPlaceKeys)")
+	for _, off := range switches {
+		c := exec.Command("/proc/self/exe", "-test.v", "-test.run=^(TestGCM|TestExpandAndMove|TestInPlaceKeys|TestHardwareAES)")
 		c.Env = append(os.Environ(), "GODEBUG="+off, "TOKENFS_TEST_INSTRUCTIONS_OFF=1")
 		out, err := c.CombinedOutput()
-		if err != nil || strings.Count(string(out), "--- PASS") < 4 {
+		if err != nil || strings.Count(string(out), "--- PASS") < 5 {
 			t.Errorf("with %s: %v\n%s", off, err, out)
 		}
 	}

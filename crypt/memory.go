@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 )
 
@@ -256,12 +255,6 @@ func (m *Memory) Status() MemoryStatus {
 		InPlaceKeys:  inPlaceKeys(),
 		ArenaBytes:   m.Arena.r.allocated(),
 	}
-}
-
-// hardwareAES says whether AES and GHASH run on instructions of the CPU: without
-// them they are slow, and not constant-time (crypto/aes).
-func hardwareAES() bool {
-	return cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL
 }
 
 func getrandom(b []byte) {

@@ -113,7 +113,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 	}
 	aes := Protection{"aes_instructions", m.HardwareAES, "AES runs in constant time"}
 	if !m.HardwareAES {
-		aes.Detail = "this CPU has none: AES is slow, and its timing depends on the key"
+		aes.Detail = "AES runs without the instructions of a CPU for it: it is slow, and its timing depends on the key"
 	}
 	inPlace := Protection{"keys_set_up_in_place", m.InPlaceKeys, "cipher states are made where they are locked, and never on the heap"}
 	if !m.InPlaceKeys {
