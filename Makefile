@@ -76,6 +76,10 @@ deb: build ## a Debian package, in bin
 rpm: build ## an rpm, in bin; wants rpmbuild
 	packaging/build.sh rpm bin/tokenfs $(VERSION) bin
 
+.PHONY: release
+release: ## programs, packages, components and checksums for amd64 and arm64, in bin/release; wants rpmbuild
+	packaging/release.sh $(VERSION) bin/release
+
 .PHONY: test-package
 test-package: ## install, upgrade and remove that package on a Debian with systemd, in a container; root only
 	@integration/test/packages.sh systemd-container openssh-client
@@ -115,6 +119,11 @@ UNIT     = $(filter-out tokenfs/integration/test/% tokenfs/fs/conformance,$(shel
 .PHONY: unit
 unit: check ## the inner loop: unit tests, vet, gofmt; no root, no FUSE, nothing to install
 	@$(GO) test -short -v $(UNIT) 2>&1 | awk -f integration/test/quiet.awk
+
+.PHONY: unit-arm64
+unit-arm64: ## the unit tests for arm64, under qemu-user
+	@command -v qemu-aarch64-static >/dev/null || { echo 'make: no qemu-aarch64-static: apt-get install qemu-user-static' >&2; exit 1; }
+	@CGO_ENABLED=0 GOARCH=arm64 $(GO) test -short -v -exec qemu-aarch64-static $(UNIT) 2>&1 | awk -f integration/test/quiet.awk
 
 # Pinned: a new release of either must not turn a commit red.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2

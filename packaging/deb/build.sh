@@ -1,6 +1,8 @@
 #!/bin/sh
 # build.sh ROOT SCRIPTS VERSION DIR: pack what is in ROOT; called by ../build.sh.
+# ARCH is the architecture of the programs, in Go's and Debian's words.
 set -eu
+arch=${ARCH:-$(dpkg --print-architecture)}
 root=$1 scripts=$2 version=$3 to=$4
 
 # Debian's place for completions that packages bring.
@@ -17,7 +19,7 @@ cp -R "$scripts" "$root/DEBIAN"
 cat >"$root/DEBIAN/control" <<CONTROL
 Package: tokenfs
 Version: $version
-Architecture: $(dpkg --print-architecture)
+Architecture: $arch
 Maintainer: tokenfs maintainers <maintainers@tokenfs.invalid>
 Section: utils
 Priority: optional
@@ -31,4 +33,4 @@ Description: token caches in memory, sealed
 CONTROL
 # The files' times are those of the commit, their order is dpkg-deb's.
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$root" "$to/tokenfs_${version}_$(dpkg --print-architecture).deb"
+dpkg-deb --root-owner-group --threads-max=1 -Zxz --build "$root" "$to/tokenfs_${version}_$arch.deb"
