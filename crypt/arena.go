@@ -145,7 +145,7 @@ func (a *Arena) Free(c uint32) {
 	clear(a.cell(c))
 	a.used.unset(int(c))
 	if g := int(c) / groupCells; g >= keepGroups && a.used.words[g] == 0 {
-		a.punchGroups(g, g+1)
+		a.r.giveBack(a.groups(g, g+1)) // cells that are not in use are zero
 	}
 }
 
@@ -171,7 +171,7 @@ func (a *Arena) Claim(c uint32) bool {
 func (a *Arena) Sweep() {
 	for g, word := range a.used.words {
 		if word == 0 {
-			a.punchGroups(g, g+1)
+			a.r.punch(a.groups(g, g+1))
 			continue
 		}
 		for i := range groupCells {
@@ -180,19 +180,19 @@ func (a *Arena) Sweep() {
 			}
 		}
 	}
-	a.punchGroups(len(a.used.words), a.layout.cells/groupCells+1)
+	a.r.punch(a.groups(len(a.used.words), a.layout.cells/groupCells+1))
 }
 
-// punchGroups zeroes groups from first up to end and gives their memory back.
-func (a *Arena) punchGroups(first, end int) {
+// groups is where the groups from first up to end lie.
+func (a *Arena) groups(first, end int) (from, to int64) {
 	at := func(g int) int64 { return min(a.layout.cellsOff+int64(g)*groupCells*BlockSize, a.layout.size) }
-	a.r.punch(at(first), at(end))
+	return at(first), at(end)
 }
 
 func (a *Arena) reset() {
 	a.used.reset()
 	a.used.set(0)
-	a.r.punch(0, a.layout.size)
+	a.r.erase()
 	Point("wipe: arena empty")
 }
 

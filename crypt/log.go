@@ -174,12 +174,12 @@ func (l *Log) Compact(write func(emit func(record []byte) error) error) error {
 	old := *l
 	l.gen++
 	l.seq, l.end, l.seals = 0, 0, 0
-	l.wipeHalf(l.half(), l.layout.logSize)
+	l.wipeHalf(l.half())
 	l.keys.freshLogKey(l.half())
 	Point("checkpoint: begun")
 	if err := write(l.Append); err != nil {
 		l.gen, l.seq, l.end, l.seals = old.gen, old.seq, old.end, old.seals
-		l.wipeHalf(1-l.half(), l.layout.logSize)
+		l.wipeHalf(1 - l.half())
 		l.keys.eraseLogKey(1 - l.half())
 		return err
 	}
@@ -189,17 +189,14 @@ func (l *Log) Compact(write func(emit func(record []byte) error) error) error {
 	Point("checkpoint: switched")
 	l.keys.eraseLogKey(1 - l.half())
 	Point("checkpoint: old key gone")
-	l.wipeHalf(1-l.half(), old.end)
+	l.wipeHalf(1 - l.half())
 	Point("checkpoint: old half gone")
 	return nil
 }
 
-// wipeHalf zeroes the first n bytes of a half and gives the memory back.
-func (l *Log) wipeHalf(half int, n int64) {
+// wipeHalf zeroes a half and gives its memory back.
+func (l *Log) wipeHalf(half int) {
 	from := pageSize + int64(half)*l.layout.logSize
-	if n < l.layout.logSize { // known to be all that was written
-		clear(l.r.mem[from : from+n])
-	}
 	l.r.punch(from, from+l.layout.logSize)
 }
 
@@ -218,7 +215,7 @@ func (l *Log) Replay(apply func(record []byte) error) (cut bool, err error) {
 	if err := l.checkSuper(); err != nil {
 		return false, err
 	}
-	l.wipeHalf(1-l.half(), l.layout.logSize)
+	l.wipeHalf(1 - l.half())
 	l.keys.resumeLogKey(l.half())
 	l.seq, l.end, l.base, l.seals = 0, 0, 0, 0
 	for {

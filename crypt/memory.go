@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -208,6 +209,14 @@ func (m *Memory) Destroy() { m.Keys.destroy() }
 // Slots is the memory of the request slots.
 func (m *Memory) Slots() []byte { return m.slots.mem }
 
+// Erase destroys the keys, then zeroes everything that they sealed, and the
+// slots. What happened is not to be resumed: nothing is served from m any more.
+func (m *Memory) Erase() {
+	m.Destroy()
+	m.Arena.reset()
+	clear(m.slots.mem)
+}
+
 // Detach gives the mappings and descriptors back. The memory stays with other
 // processes that have it; without any it is gone, and not zeroed: see Close.
 func (m *Memory) Detach() {
@@ -222,11 +231,31 @@ func (m *Memory) Detach() {
 	}
 }
 
-// Close destroys the keys and gives all memory back.
+// Close erases m and gives all memory back.
 func (m *Memory) Close() {
-	m.Destroy()
-	clear(m.slots.mem)
+	m.Erase()
 	m.Detach()
+}
+
+// Erase zeroes a Memory that is in nobody's use any more, and gives the
+// descriptors back. It knows nothing of its size: it is for a process that only
+// had it in trust.
+func (f FDs) Erase() error {
+	var errs []error
+	for _, fd := range []struct {
+		name   string
+		fd     int
+		secret bool
+	}{{"key", f.Keys, f.Secret}, {"arena", f.Arena, false}, {"slot", f.Slots, false}} {
+		r, err := mapRegion(fd.name, fd.fd, fd.secret)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.erase()
+		r.close()
+	}
+	return errors.Join(errs...)
 }
 
 // MemoryStatus says what protects a Memory on this machine.

@@ -115,12 +115,16 @@ func (r *region) lock(from, to int) bool {
 
 // punch zeroes a page-aligned range and gives its memory back.
 func (r *region) punch(from, to int64) {
-	if from >= to {
-		return
-	}
-	err := unix.Fallocate(r.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
-	if err != nil { // the memory stays ours; the bytes must go all the same
-		r.zero(from, to)
+	r.zero(from, to)
+	r.giveBack(from, to)
+}
+
+// giveBack is for a page-aligned range that is zero already: the kernel takes
+// pages as they are, and clears them only before it gives them to anybody.
+func (r *region) giveBack(from, to int64) {
+	if from < to {
+		// Where it fails the memory stays ours.
+		unix.Fallocate(r.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 	}
 }
 
@@ -128,7 +132,11 @@ func (r *region) punch(from, to int64) {
 func (r *region) zero(from, to int64) {
 	for from < to {
 		data, err := unix.Seek(r.fd, from, unix.SEEK_DATA)
-		if err != nil || data >= to { // ENXIO: holes up to the end
+		if err == unix.ENXIO || err == nil && data >= to { // holes up to the end
+			return
+		}
+		if err != nil { // a memfd_secret cannot be asked
+			clear(r.mem[from:to])
 			return
 		}
 		hole, err := unix.Seek(r.fd, data, unix.SEEK_HOLE)
@@ -139,6 +147,9 @@ func (r *region) zero(from, to int64) {
 		clear(r.mem[data:from])
 	}
 }
+
+// erase zeroes everything and gives the memory back.
+func (r *region) erase() { r.punch(0, int64(len(r.mem))) }
 
 func (r *region) close() {
 	if r.mem != nil {

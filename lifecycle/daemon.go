@@ -222,7 +222,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			d.memory.Destroy()
+			d.memory.Erase()
 		}
 	}()
 	if d.mount, err = mountIt(); err != nil {
@@ -288,7 +288,7 @@ func (d *daemon) tellReady() error {
 	return errors.Join(notify("READY=1"), announce())
 }
 
-// stop ends the filesystem: keys, mount, socket, in this order.
+// stop ends the filesystem: keys, mount, what they sealed, socket, in this order.
 func (d *daemon) stop() error {
 	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
@@ -306,12 +306,12 @@ func (d *daemon) stop() error {
 			d.mount.abort() // or this process could not end
 		}
 	}
+	// The memory stays mapped for whoever still looks at it.
+	d.memory.Erase()
 	d.session.stop()
 	d.err = errors.Join(serving, err, d.control.close())
 	removeRuntime(d.run.Remove)
 	close(d.ended)
 	d.control.drain(time.Second)
-	// The memory stays mapped for whoever still looks at it; without its keys
-	// it is noise, and it goes with the process.
 	return d.err
 }

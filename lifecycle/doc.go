@@ -48,7 +48,7 @@
 // the mountpoint is checked and locked, the control socket bound, the memory
 // made; then the mount, which the caller sees, and only then readiness.
 //
-// At the end the order is the promise: keys, then mount, then socket, then the
-// process. Nothing before the first step can fail, and nothing after it can
+// At the end the order is the promise: keys, then mount, then what they sealed,
+// then socket, then the process. Nothing before the first step can fail, and nothing after it can
 // bring a secret back.
 package lifecycle
