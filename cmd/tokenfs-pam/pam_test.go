@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,15 +52,67 @@ func TestRootLogins(t *testing.T) {
 }
 
 func TestLookUp(t *testing.T) {
-	a, err := lookUp("root")
+	a, err := lookUp(t.Context(), "root")
 	if err != nil || a.uid != 0 || a.name != "root" || a.home != "/root" {
 		t.Errorf("root is %+v, %v", a, err)
 	}
-	if a, err := lookUp("no-such-user"); err == nil {
-		t.Errorf("nobody is %+v", a)
+	for _, name := range []string{"no-such-user", "", "-i", "--help", "root:x"} {
+		if a, err := lookUp(t.Context(), name); err == nil {
+			t.Errorf("%q is %+v", name, a)
+		}
 	}
 	if line, err := inFile("/etc/passwd", "roo"); err == nil {
 		t.Errorf("roo is %s", line)
+	}
+}
+
+// getent takes what looks like a number for a uid.
+func TestNameOfDigits(t *testing.T) {
+	for _, name := range []string{"0", "+0", "-0", " 0", "00"} {
+		if out, err := exec.Command("getent", "passwd", "--", name).Output(); err != nil || len(out) == 0 {
+			t.Errorf("getent passwd %q: %v: it was to find root", name, err)
+		}
+		if a, err := lookUp(t.Context(), name); err == nil {
+			t.Errorf("%q is %+v", name, a)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "passwd")
+	if err := os.WriteFile(path, []byte("alice:x:1000:1000::/home/alice:/bin/sh\n1000:x:1001:1001::/home/1000:/bin/sh\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := inFile(path, "1000"); err != nil || line != "1000:x:1001:1001::/home/1000:/bin/sh" {
+		t.Errorf("1000 is %s, %v", line, err)
+	}
+	for name, want := range map[string]bool{"1000": true, "+1": true, "alice": false, "1a": false, "a1": false, "": false, "+": false, "0x10": false} {
+		if isNumber(name) != want {
+			t.Errorf("%q is a number: %v", name, !want)
+		}
+	}
+}
+
+// fake puts a program of that name first in PATH.
+func fake(t *testing.T, name, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// A directory that has to be asked over the network takes its time.
+func TestSlowDirectory(t *testing.T) {
+	fake(t, "getent", "sleep 1; echo far:x:70000:70000::/home/far:/bin/sh")
+	ctx, cancel := context.WithTimeout(t.Context(), nameLimit)
+	defer cancel()
+	if a, err := lookUp(ctx, "far"); err != nil || a.uid != 70000 {
+		t.Errorf("after a second: %+v, %v", a, err)
+	}
+	fake(t, "getent", "exec sleep 1000")
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if a, err := lookUp(ctx, "far"); err == nil || !strings.Contains(err.Error(), "getent did not answer") {
+		t.Errorf("from a directory that does not answer: %+v, %v", a, err)
 	}
 }
 
@@ -134,9 +190,8 @@ func TestLeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again record
-	if err := json.Unmarshal(text, &again); err != nil || len(again.Leaders) != 2 || again.Leaders[0] != r.Leaders[0] {
-		t.Errorf("%s is read as %+v, %v", text, again, err)
+	if again := parseRecord(text); !reflect.DeepEqual(again, r) {
+		t.Errorf("%s is read as %+v", text, again)
 	}
 	r.remove(os.Getpid())
 	if len(r.Leaders) != 1 || r.Leaders[0].PID == os.Getpid() {

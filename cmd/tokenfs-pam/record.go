@@ -22,42 +22,61 @@ const lockLimit = time.Second
 
 // A record is what root remembers of a user's login sessions.
 type record struct {
-	Made    bool     `json:"made"` // /run/user/UID, by us
-	Leaders []leader `json:"leaders"`
+	Made    bool      `json:"made"` // /run/user/UID, by us
+	Leaders []process `json:"leaders"`
+	Remover process   `json:"remover,omitzero"` // of the directory, if one was started
 }
 
-// A leader is the process that opened a session. A pid alone can come again.
-type leader struct {
+// A process is one that may have ended: a pid alone can come again. The leader of
+// a session is the process that opened it.
+type process struct {
 	PID   int    `json:"pid"`
 	Start string `json:"start"`
 }
 
-// account lets do change the user's record, from which sessions that were never
-// closed have been removed.
-func (a account) account(do func(*record) error) error { return withRecord(a.uid, do) }
+// recordLimit is what a record can be read from: thousands of sessions.
+const recordLimit = 1 << 20
 
+// withRecord lets do change the user's record, from which sessions that were never
+// closed have been removed. Another login of the user waits for it meanwhile.
 func withRecord(uid int, do func(*record) error) error {
 	f, err := lockRecord(recordDir, uid)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	var r record
-	if text, err := io.ReadAll(f); err != nil {
+	text, err := io.ReadAll(io.LimitReader(f, recordLimit))
+	if err != nil {
 		return err
-	} else if json.Unmarshal(text, &r) != nil {
-		r = record{} // a crash, or a boot, in the middle of writing it
 	}
-	r.Leaders = slices.DeleteFunc(r.Leaders, func(l leader) bool { return !l.alive() })
+	r := parseRecord(text)
+	r.Leaders = slices.DeleteFunc(r.Leaders, func(l process) bool { return !l.alive() })
 	failed := do(&r)
-	text, err := json.Marshal(r)
-	if err == nil {
+	if text, err = json.Marshal(r); err == nil {
 		err = f.Truncate(0)
 	}
 	if err == nil {
 		_, err = f.WriteAt(text, 0)
 	}
 	return errors.Join(failed, err)
+}
+
+// parseRecord takes what makes no sense for nothing: a crash, or a boot, in the
+// middle of writing it.
+func parseRecord(text []byte) (r record) {
+	if json.Unmarshal(text, &r) != nil {
+		return record{}
+	}
+	r.Leaders = slices.DeleteFunc(r.Leaders, func(l process) bool { return !l.makesSense() })
+	if !r.Remover.makesSense() {
+		r.Remover = process{}
+	}
+	return r
+}
+
+func (p process) makesSense() bool {
+	_, err := strconv.ParseUint(p.Start, 10, 64)
+	return p.PID > 0 && err == nil
 }
 
 // lockRecord opens the record of a user, alone. It is never removed: who waits
@@ -106,28 +125,32 @@ func (r *record) add(pid int) error {
 	start, err := startOf(pid)
 	if err == nil {
 		r.remove(pid)
-		r.Leaders = append(r.Leaders, leader{pid, start})
+		r.Leaders = append(r.Leaders, process{pid, start})
 	}
 	return err
 }
 
 func (r *record) remove(pid int) {
-	r.Leaders = slices.DeleteFunc(r.Leaders, func(l leader) bool { return l.PID == pid })
+	r.Leaders = slices.DeleteFunc(r.Leaders, func(l process) bool { return l.PID == pid })
 }
 
-func (l leader) alive() bool {
-	start, err := startOf(l.PID)
-	return err == nil && start == l.Start
+func (p process) alive() bool {
+	start, err := startOf(p.PID)
+	return err == nil && start == p.Start
 }
 
-// startOf is field 22 of /proc/PID/stat, see proc_pid_stat(5); a zombie has
-// ended.
 func startOf(pid int) (string, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return "", err
 	}
-	after := string(stat[strings.LastIndexByte(string(stat), ')')+1:]) // the name can hold anything
+	return parseStat(string(stat))
+}
+
+// parseStat finds when a process started: field 22, see proc_pid_stat(5). A
+// zombie has ended.
+func parseStat(stat string) (start string, err error) {
+	after := stat[strings.LastIndexByte(stat, ')')+1:] // the name can hold anything
 	fields := strings.Fields(after)
 	if len(fields) < 20 || fields[0] == "Z" {
 		return "", os.ErrProcessDone

@@ -288,5 +288,5 @@ func (h *host) uid(user string) string { h.Helper(); return h.root("id -u " + us
 // logins are those that root has on record for alice.
 func (h *host) logins() string {
 	h.Helper()
-	return h.root("grep -o '\"pid\"' /run/tokenfs/$(id -u alice) | wc -l")
+	return h.root(`sed 's/"remover".*//' /run/tokenfs/$(id -u alice) | grep -o '"pid"' | wc -l`)
 }

@@ -134,6 +134,53 @@ func TestKilledKeeper(t *testing.T) {
 	s.end() // and the dead mount goes as well
 }
 
+// As long as something stays mounted in the runtime directory it cannot go; for
+// that root has one process, and not one for each logout.
+func TestOneRemover(t *testing.T) {
+	h := newHost(t)
+	keep := "/run/user/" + h.uid("alice") + "/keep"
+	h.login("alice", "mkdir "+keep+" && tokenfs mount "+keep)
+	defer h.root("runuser -u alice -- tokenfs unmount --mountpoint=" + keep)
+	for range 10 {
+		h.login("alice", "true")
+	}
+	h.eventually("all sessions are closed", "! pgrep -f '^sshd: alice' >/dev/null && pgrep -f '[t]okenfs-pam remove' >/dev/null")
+	if n := h.root("pgrep -fc '[t]okenfs-pam remove'"); n != "1" {
+		t.Errorf("after 11 logouts %s processes wait for the directory", n)
+	}
+}
+
+// What root runs as a user to empty the runtime directory, the user can stop: that
+// keeps nobody from logging in.
+func TestStoppedEmptier(t *testing.T) {
+	h := newHost(t)
+	h.login("alice", `cd /run/user/$(id -u); mkdir many; (cd many; seq 20000 | xargs touch)
+		setsid sh -c 'while :; do pkill -STOP -f "[t]okenfs-pam empty" && touch /tmp/stopped; done' </dev/null >/dev/null 2>&1 &`)
+	defer h.root("pkill -f '[p]kill -STOP'; rm -f /tmp/stopped")
+	h.eventually("the process that empties the directory was stopped", "test -e /tmp/stopped")
+	if said := h.login("alice", "stat -f -c %T /run/user/$(id -u)/tokenfs"); said != "fuseblk" && said != "fuse" {
+		t.Errorf("a login then has %s", said)
+	}
+}
+
+// A login name of digits is a name, and not somebody else's uid.
+func TestNameOfDigits(t *testing.T) {
+	h := newHost(t)
+	name := h.uid("alice")
+	h.root("useradd --badname -m -s /bin/bash " + name)
+	defer func() { h.rest(); h.root("userdel -r " + name + " 2>&1") }()
+	s := h.stay("alice", "echo token > x")
+	before := h.logins()
+	said := h.login(name, "id -un; stat -c %U /run/user/$(id -u)/tokenfs")
+	if said != name+"\n"+name {
+		t.Errorf("a user with the name %s has %s", name, said)
+	}
+	if now := h.logins(); now != before {
+		t.Errorf("alice had %s sessions on record, and has %s", before, now)
+	}
+	s.end()
+}
+
 func TestUpgrade(t *testing.T) {
 	h := newHost(t)
 	s := h.stay("alice", "echo token > x; tokenfs upgrade")
