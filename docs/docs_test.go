@@ -119,7 +119,7 @@ func saidBy(n ast.Node) (literals []string) {
 			}
 		}
 	case *ast.FuncDecl:
-		if n.Name.Name != "Error" || n.Recv == nil || n.Body == nil {
+		if n.Name.Name != "Error" && n.Name.Name != "Lines" || n.Recv == nil || n.Body == nil {
 			return nil
 		}
 		ast.Inspect(n.Body, func(n ast.Node) bool {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tokenfs/cmd/internal/printable"
 	"tokenfs/lifecycle/pamservice"
 )
 
@@ -45,7 +46,7 @@ func main() {
 
 	if err := act(kind, service, name); err != nil {
 		// pam_exec shows it to the user, if it is told to.
-		fmt.Printf("tokenfs: %v\n", err)
+		fmt.Printf("tokenfs: %s\n", strings.Join(printable.Lines(err), "; "))
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
+	"tokenfs/cmd/internal/printable"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
 )
@@ -41,8 +41,8 @@ func appsVerb(args []string) error {
 
 // printApps shows what there is first, and says in one line what there is not.
 func printApps(r apps.Report, dirs apps.Dirs) {
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "app\tlinked\ton disk in plain sight\tto run")
+	out := newTable()
+	out.line("app\tlinked\ton disk in plain sight\tto run")
 	var absent []string
 	for _, a := range r.Apps {
 		if !a.Installed && !a.Linked && len(a.Plaintext) == 0 && a.Run == "" {
@@ -62,14 +62,14 @@ func printApps(r apps.Report, dirs apps.Dirs) {
 		}
 		plain := "-"
 		if n := len(a.Plaintext); n > 0 {
-			plain = fileName(dirs.Contract(a.Plaintext[0]))
+			plain = printable.Name(dirs.Contract(a.Plaintext[0]))
 			if n > 1 {
 				plain += fmt.Sprintf(" and %d more", n-1)
 			}
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\n", fileName(a.Name), linked, plain, a.Run)
+		out.line("%s\t%s\t%s\t%s", printable.Name(a.Name), linked, plain, a.Run)
 	}
-	out.Flush()
+	out.flush()
 	if len(absent) > 0 {
 		printf("\nnot installed: %s\n", strings.Join(absent, ", "))
 	}
@@ -85,8 +85,8 @@ func printKnown(names []string, mountpoint string) error {
 		if i > 0 {
 			printf("\n")
 		}
-		out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		line := func(what, format string, args ...any) { fmt.Fprintf(out, what+"\t"+format+"\n", args...) }
+		out := newTable()
+		line := func(what, format string, args ...any) { out.line(what+"\t"+format, args...) }
 		line("app", "%s: %s", a.Name, a.Title)
 		for _, p := range a.Places {
 			line("place", "%s, which becomes %s", filepath.Join(p.Dir, p.File), filepath.Join(mountpoint, p.Name, p.File))
@@ -118,7 +118,7 @@ func printKnown(names []string, mountpoint string) error {
 		for _, source := range a.Sources {
 			line("source", "%s", source)
 		}
-		out.Flush()
+		out.flush()
 	}
 	return nil
 }

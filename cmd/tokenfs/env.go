@@ -37,7 +37,7 @@ func env(args []string) error {
 		}
 		of := a.Variables(e.Mountpoint)
 		if len(of) == 0 {
-			complainf("%s knows no variable: tokenfs link redirects it", fileName(name))
+			complainf("%s knows no variable: tokenfs link redirects it", name)
 		}
 		for _, v := range of {
 			if !slices.Contains(vars, v) {
@@ -49,6 +49,6 @@ func env(args []string) error {
 	if err != nil {
 		return err
 	}
-	printf("%s", text)
+	printRaw(text)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"tokenfs/cmd/internal/printable"
 	"tokenfs/lifecycle"
 )
 
@@ -65,5 +66,5 @@ func leaseText(l lifecycle.Lease, now time.Time) string {
 	if l.Until != nil {
 		return fmt.Sprintf("until %s, held %s", l.Until.Local().Format(time.DateTime), ago(l.Since, now))
 	}
-	return fmt.Sprintf("while %s runs (pid %d), held %s", fileName(l.Command), l.PID, ago(l.Since, now))
+	return fmt.Sprintf("while %s runs (pid %d), held %s", printable.Name(l.Command), l.PID, ago(l.Since, now))
 }

@@ -71,7 +71,7 @@ func link(args []string) error {
 // asUsage gives errors about what was asked for the exit code of those.
 func asUsage(err error) error {
 	if errors.Is(err, apps.ErrUsage) {
-		return usageErrorf("%v", err)
+		return &usageError{err}
 	}
 	return err
 }

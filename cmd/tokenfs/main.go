@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -44,7 +43,7 @@ func main() {
 
 func run(args []string) exitCode {
 	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, usage)
+		complainRaw(usage)
 		return exitUsage
 	}
 	name, args := args[0], args[1:]
@@ -73,6 +72,6 @@ func help(args []string) error {
 	if !ok || len(args) > 1 {
 		return usageErrorf("no help on %q: run tokenfs help", args)
 	}
-	printf("%s", text)
+	printRaw(text)
 	return nil
 }

@@ -2,10 +2,9 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"text/tabwriter"
 	"time"
 
+	"tokenfs/cmd/internal/printable"
 	"tokenfs/fs"
 	"tokenfs/lifecycle"
 )
@@ -32,8 +31,8 @@ func status(args []string) error {
 
 // printStatus is for eyes: what is unusual stands out, what is fine is short.
 func printStatus(s lifecycle.Status, now time.Time) error {
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	line := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+	out := newTable()
+	line := out.line
 
 	c := s.Content
 	whose := ""
@@ -61,7 +60,7 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	if c.Panics > 0 {
 		line("PANICS\t%d requests ended in a panic: please report it", c.Panics)
 	}
-	out.Flush()
+	out.flush()
 
 	printFiles("largest files", c.Largest, now)
 	printFiles("last used files", c.LastUsed, now)
@@ -83,15 +82,15 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	return nil
 }
 
-func printProtections(out *tabwriter.Writer, list []lifecycle.Protection) {
+func printProtections(out table, list []lifecycle.Protection) {
 	for _, p := range list {
 		active := "no"
 		if p.Active {
 			active = "yes"
 		}
-		fmt.Fprintf(out, "  %s\t%s\t%s\n", active, p.Name, p.Detail)
+		out.line("  %s\t%s\t%s", active, p.Name, p.Detail)
 	}
-	out.Flush()
+	out.flush()
 }
 
 func memoryText(s lifecycle.Status) string {
@@ -144,9 +143,9 @@ func printFiles(heading string, files []fs.FileInfo, now time.Time) {
 		return
 	}
 	printf("\n%s\n", heading)
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	out := newTable()
 	for _, f := range files {
-		fmt.Fprintf(out, "  %s\twritten %s\tread %s\t%s\n", bytesText(f.Size), ago(f.Mtime, now), ago(f.Atime, now), fileName(f.Path))
+		out.line("  %s\twritten %s\tread %s\t%s", bytesText(f.Size), ago(f.Mtime, now), ago(f.Atime, now), printable.Name(f.Path))
 	}
-	out.Flush()
+	out.flush()
 }

@@ -7,34 +7,62 @@ package main
 //   - No capitals at the start, no full stop at the end.
 //   - An error says what failed on what, and ends with what to try.
 //   - No question is ever asked, no colour is used, no line is overwritten.
-//   - File names that a terminal could take for something else are quoted.
+//   - What comes from outside (names above all, and so every error) is printed
+//     as what a terminal shows, in one line; see package printable.
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
+
+	"tokenfs/cmd/internal/printable"
 )
 
 // printf prints a result.
-func printf(format string, args ...any) { fmt.Fprintf(os.Stdout, format, args...) }
+func printf(format string, args ...any) {
+	fmt.Fprintf(os.Stdout, format, printable.Args(args)...)
+}
+
+// printRaw prints what another program reads.
+func printRaw(text string) { os.Stdout.WriteString(text) }
+
+// complainRaw prints the usage where none was asked for.
+func complainRaw(text string) { os.Stderr.WriteString(text) }
 
 // complainf prints everything that is not a result.
 func complainf(format string, args ...any) {
-	text := strings.TrimRight(fmt.Sprintf(format, args...), "\n")
+	text := strings.TrimRight(fmt.Sprintf(format, printable.Args(args)...), "\n")
 	for line := range strings.SplitSeq(text, "\n") {
 		fmt.Fprintf(os.Stderr, "tokenfs: %s\n", line)
 	}
 }
 
-// fileName makes a name from the filesystem, where every byte but / and NUL
-// can be in one, safe to print.
-func fileName(name string) string {
-	if quoted := strconv.QuoteToGraphic(name); quoted != `"`+name+`"` {
-		return quoted
+// table prints lines whose cells, which tabs part, are below each other.
+type table struct{ w *tabwriter.Writer }
+
+func newTable() table { return table{tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)} }
+
+func (t table) line(format string, args ...any) {
+	fmt.Fprintf(t.w, format+"\n", printable.Args(args)...)
+}
+
+func (t table) flush() { t.w.Flush() }
+
+func printJSON(v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
 	}
-	return name
+	_, err := os.Stdout.Write(printable.JSON(b.Bytes()))
+	return err
 }
 
 // bytesText is a size as people write it: three digits suffice.

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,13 +23,32 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
-	for name, want := range map[string]string{
-		"az/msal.json": "az/msal.json", "with blank": "with blank", "ünï": "ünï",
-		"\x1b[31mred": `"\x1b[31mred"`, "two\nlines": `"two\nlines"`, "not\xffutf8": `"not\xffutf8"`, "\u202edlrow": `"\u202edlrow"`,
-	} {
-		if got := fileName(name); got != want {
-			t.Errorf("fileName(%q) = %s, want %s", name, got, want)
+}
+
+// Only tui.go prints: it knows how to make names safe.
+func TestOnePlacePrints(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) < 20 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		if name == "tui.go" || strings.HasSuffix(name, "_test.go") {
+			continue
 		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if of, ok := s.X.(*ast.Ident); ok && (of.Name == "os" && (s.Sel.Name == "Stdout" || s.Sel.Name == "Stderr") ||
+					of.Name == "fmt" && strings.Contains(s.Sel.Name, "Print")) {
+					t.Errorf("%v: %s.%s", set.Position(n.Pos()), of.Name, s.Sel.Name)
+				}
+			}
+			return true
+		})
 	}
 }
 

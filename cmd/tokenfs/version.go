@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -65,11 +63,4 @@ func buildVersion() build {
 		b.Version = "unknown"
 	}
 	return b
-}
-
-func printJSON(v any) error {
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }

@@ -38,7 +38,7 @@ func wipe(args []string) error {
 	}
 	code := exitCodeOf(failed[0].Kind)
 	for _, f := range failed {
-		complainf("wipe in %s: %s", mountpoint, fileName(f.Error))
+		complainf("wipe in %s: %s", mountpoint, f.Error)
 		if exitCodeOf(f.Kind) != code {
 			code = exitFailure
 		}

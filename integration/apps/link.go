@@ -25,18 +25,19 @@ type CostError struct {
 	Now   bool // rather than at the end of the session
 }
 
-func (c *CostError) Error() string {
-	var b strings.Builder
+func (c *CostError) Error() string { return strings.Join(c.Lines(), "\n") }
+
+// Lines are how it is printed: a name with a line break in it has one line, too.
+func (c *CostError) Lines() (lines []string) {
 	if c.Now {
-		b.WriteString("refused, because this would end, and no login bring back:\n")
+		lines = append(lines, "refused, because this would end, and no login bring back:")
 	} else {
-		b.WriteString("refused, because the next logout or wipe would take, and no login bring back:\n")
+		lines = append(lines, "refused, because the next logout or wipe would take, and no login bring back:")
 	}
 	for _, cost := range c.Costs {
-		fmt.Fprintf(&b, "  %s: %s (%s)\n", cost.Path, cost.What, cost.Class)
+		lines = append(lines, fmt.Sprintf("  %s: %s (%s)", cost.Path, cost.What, cost.Class))
 	}
-	b.WriteString("keep copies elsewhere, then try again with --yes-lose")
-	return b.String()
+	return append(lines, "keep copies elsewhere, then try again with --yes-lose")
 }
 
 // Link redirects an application. It changes nothing unless all of it can be

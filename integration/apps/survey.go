@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // ReportVersion changes when a field of Report changes its meaning or goes
@@ -119,10 +120,7 @@ func broken(l *link) string {
 
 // advice is the command that makes things better.
 func (e *Engine) advice(a App, r AppReport) string {
-	name := a.Name
-	if strings.ContainsAny(name, " '\"\\$`&;|<>()*?[]#~!") {
-		name = "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-	}
+	name := ShellWord(a.Name)
 	isBroken := slices.ContainsFunc(r.Places, func(p PlaceReport) bool { return p.Broken != "" })
 	switch {
 	case r.Halfway, isBroken:
@@ -137,6 +135,17 @@ func (e *Engine) advice(a App, r AppReport) string {
 		return "tokenfs link --yes-lose " + name
 	}
 	return "tokenfs link " + name
+}
+
+// ShellWord writes a name as one that is pasted into a shell.
+func ShellWord(name string) string {
+	plain := func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("/._-+,:@%=", r)
+	}
+	if name != "" && strings.IndexFunc(name, func(r rune) bool { return !plain(r) }) < 0 {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
 // movedIn are the entries of a directory that go onto the mount.

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+
+	"tokenfs/integration/apps"
 )
 
 // What apps do with their tokens, linked or not.
@@ -61,7 +63,7 @@ func locks(m *Machine, found *findings) {
 		if l.PID != 0 {
 			whose = fmt.Sprintf("process %d is dead", l.PID)
 		}
-		found.add(Broken, "rm "+l.Path, "%s keeps its app waiting: %s", m.Apps.Dirs.Contract(l.Path), whose)
+		found.add(Broken, "rm "+apps.ShellWord(l.Path), "%s keeps its app waiting: %s", m.Apps.Dirs.Contract(l.Path), whose)
 	}
 }
 

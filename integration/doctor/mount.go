@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
 )
 
@@ -111,7 +112,7 @@ func runtimeDir(m *Machine, found *findings) {
 		found.unreadable(err)
 		return
 	case !st.IsDir() || st.Mode().Perm() != 0o700:
-		found.add(Broken, "chmod 0700 "+dir, "%s has mode %v, and others must be kept out", dir, st.Mode())
+		found.add(Broken, "chmod 0700 "+apps.ShellWord(dir), "%s has mode %v, and others must be kept out", dir, st.Mode())
 	case int(st.Sys().(*syscall.Stat_t).Uid) != m.UID:
 		found.add(Broken, "unset XDG_RUNTIME_DIR (sudo and su can leave it so)", "%s is not yours", dir)
 	}
@@ -167,7 +168,7 @@ func beneath(m *Machine, found *findings) {
 		found.add(Exposed, "look what it is, and remove it: a mount refuses to hide it", "%s has %q in it, and nothing is mounted there: some app has left its files in the clear", m.Mountpoint, entries[0].Name())
 	}
 	if st.Mode().Perm()&0o222 != 0 && m.UID != 0 {
-		found.add(Weak, "chmod 0500 "+m.Mountpoint+" (tokenfs mount does it, too)", "%s can be written to while nothing is mounted there: apps would leave plaintext", m.Mountpoint)
+		found.add(Weak, "chmod 0500 "+apps.ShellWord(m.Mountpoint)+" (tokenfs mount does it, too)", "%s can be written to while nothing is mounted there: apps would leave plaintext", m.Mountpoint)
 	}
 }
 
