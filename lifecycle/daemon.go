@@ -171,8 +171,9 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.opts.MountOptions = options.names
-	if err := checkSkeleton(d.opts.Skeleton); err != nil {
-		return err
+	if err := checkSkeleton(d.opts.Skeleton); err != nil { // a mount without it is better than none
+		d.journal.logf("warning: linked apps do not find their directories: %v", err)
+		d.opts.Skeleton = nil
 	}
 	mountIt, base := d.run.takeMount, d.run.Socket
 	if !d.run.private() {

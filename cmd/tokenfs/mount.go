@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tokenfs/cmd/internal/printable"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
 )
@@ -35,7 +36,7 @@ func mount(args []string) (err error) {
 	}
 	var s settings
 	if *login || *leader != 0 {
-		defer func() { noteFailure(s, err) }()
+		defer func() { noteFailure(s, err, recover()) }()
 	}
 	if s, err = loadSettings(); err != nil {
 		return err
@@ -74,11 +75,19 @@ func mount(args []string) (err error) {
 }
 
 // noteFailure is for who logs in and has no mount: nobody sees what is printed
-// here, except in the journal.
-func noteFailure(s settings, err error) {
-	var said *reported
-	if err == nil || errors.As(err, &said) {
+// here, except in the journal. A panic goes on once it is noted.
+func noteFailure(s settings, err error, panicked any) {
+	if panicked != nil {
+		defer panic(panicked)
+		err = fmt.Errorf("internal error: %v", panicked)
+	}
+	if err == nil {
 		return
+	}
+	why := strings.Join(printable.Lines(err), "; ")
+	if said := (*reported)(nil); errors.As(err, &said) {
+		// The daemon has left a note of its own, which stays, unless it died first.
+		why = "the daemon died without a word: run tokenfs mount to see more"
 	}
 	path := s.mountpoint
 	if path == "" {
@@ -87,7 +96,7 @@ func noteFailure(s settings, err error) {
 			return
 		}
 	}
-	if err := lifecycle.NoteFailure(path, err.Error()); err != nil {
+	if err := lifecycle.NoteFailure(path, why); err != nil {
 		complainf("%v", err)
 	}
 }
@@ -203,7 +212,7 @@ func logger() func(format string, args ...any) {
 	return func(format string, args ...any) {
 		complainf(format, args...)
 		if system != nil {
-			system.Notice(fmt.Sprintf(format, args...))
+			system.Notice(fmt.Sprintf(format, printable.Args(args)...))
 		}
 	}
 }

@@ -427,3 +427,33 @@ func TestPlaintextBeneathIsReported(t *testing.T) {
 		a.tokenfs(exitMountpoint, "is not empty", "mount")
 	})
 }
+
+// Who logs in and has no mount finds out why, also where nobody has said it.
+func TestFailuresLeaveANote(t *testing.T) {
+	for name, c := range map[string]struct {
+		mount func() error
+		want  string
+	}{
+		"error":          {func() error { return errors.New("no \x1b\nroom") }, `no \x1b\nroom`},
+		"panic":          {func() error { var none *settings; return errors.New(none.mountpoint) }, "internal error: runtime error: invalid memory address"},
+		"a dead daemon":  {func() error { return &reported{exitFailure} }, "died without a word"},
+		"joined errors":  {func() error { return errors.Join(errors.New("one"), errors.New("two")) }, "one; two"},
+		"all went right": {func() error { return nil }, ""},
+	} {
+		m := filepath.Join(t.TempDir(), "m")
+		func() {
+			defer func() {
+				if r := recover(); (r != nil) != (name == "panic") {
+					t.Errorf("%s: recovered %v", name, r)
+				}
+			}()
+			var err error
+			defer func() { noteFailure(settings{mountpoint: m}, err, recover()) }()
+			err = c.mount()
+		}()
+		note, err := os.ReadFile(m + ".failed")
+		if c.want == "" && !errors.Is(err, os.ErrNotExist) || c.want != "" && (err != nil || !strings.Contains(string(note), c.want)) {
+			t.Errorf("%s: note %q, %v, want %q", name, note, err, c.want)
+		}
+	}
+}

@@ -234,5 +234,7 @@ var (
 // table: readable, and no other directory's.
 func mountName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
-	return strings.TrimLeft(filepath.Base(dir), ".") + "-" + hex.EncodeToString(sum[:4])
+	base := strings.TrimLeft(filepath.Base(dir), ".")
+	base = strings.ToValidUTF8(base[:min(len(base), 100)], "")
+	return base + "-" + hex.EncodeToString(sum[:4])
 }

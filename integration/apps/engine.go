@@ -62,6 +62,9 @@ func (e *Engine) begin() (*state, func(), error) {
 		return nil, nil, err
 	}
 	s, err := loadState(List(e.Dirs))
+	if err == nil {
+		err = e.checkFiles(s)
+	}
 	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
 		err = usagef("apps are linked to %s, and the filesystem asked for is %s: unlink them with --mountpoint %s first", s.Mountpoint, e.Mountpoint, s.Mountpoint)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"unicode/utf8"
 )
 
 // A link can be broken: somebody removes it, as rm -r does, and the next run of
@@ -44,6 +45,15 @@ func (e *Engine) planMend(p *Place, l *link) ([]Cost, error) {
 	}
 	if err := p.refuseLocked(l.Dir); err != nil {
 		return nil, err
+	}
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if !utf8.ValidString(entry.Name()) {
+			return nil, usagef("%q in %s is not UTF-8: such names cannot be linked", entry.Name(), l.Dir)
+		}
 	}
 	moved := p.movedIn(l.Dir)
 	for _, name := range moved {

@@ -81,13 +81,13 @@ func (e *Engine) planEntries(p *Place, l *link) error {
 		name := entry.Name()
 		switch {
 		case p.File != "" && name != p.File, p.isLock(name), p.isFlock(name):
+		case !utf8.ValidString(name): // the list could not name it
+			return usagef("%q in %s is not UTF-8: such names cannot be linked", name, l.Dir)
 		case p.File != "" || p.moves(name):
 			if err := e.movable(l, l.Dir, name); err != nil {
 				return err
 			}
 			l.Moved = append(l.Moved, name)
-		case !utf8.ValidString(name):
-			return usagef("%q in %s is not UTF-8: such names cannot be linked", name, l.Dir)
 		default:
 			l.Kept = append(l.Kept, name)
 		}

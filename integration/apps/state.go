@@ -27,6 +27,8 @@ const (
 	leaving   phase = "leaving"   // not redirected any more; tidying up
 )
 
+var phases = []phase{linking, erasing, linked, unlinking, leaving}
+
 // A link is one place that is redirected.
 type link struct {
 	Dir   string   `json:"dir"`  // the symlink, or the directory of File
@@ -67,18 +69,32 @@ func List(d Dirs) string { return filepath.Join(d.Config, "tokenfs", "apps.json"
 
 func loadState(path string) (*state, error) {
 	s := &state{FormatVersion: stateVersion, path: path}
-	text, err := os.ReadFile(s.path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
+	}
+	if err != nil {
+		return nil, badList(path, err)
+	}
+	defer f.Close()
+	text, err := readList(f)
+	var format struct {
+		Version int `json:"format_version"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &format)
+	}
+	if err == nil && format.Version != stateVersion {
+		return nil, fmt.Errorf("list of linked apps %s: format %d is not known to this version of tokenfs: use the one that wrote it", path, format.Version)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, s)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("list of linked apps %s: %w: move it away, and link again", s.path, err)
+	if err == nil {
+		err = s.check()
 	}
-	if s.FormatVersion != stateVersion {
-		return nil, fmt.Errorf("list of linked apps %s: format %d is not known to this version of tokenfs: use the one that wrote it", s.path, s.FormatVersion)
+	if err != nil {
+		return nil, badList(path, err)
 	}
 	return s, nil
 }
