@@ -149,6 +149,7 @@ test: device packages check ## unit, conformance and integration tests
 	$(GO) test -count=1 -v -parallel 8 -timeout 10m $(WAITING) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
 	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
+	$(MAKE) -s fuzz FUZZTIME=5s || status=1; \
 	exit $$status
 
 .PHONY: check
@@ -197,13 +198,15 @@ test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
 test-suites: build ## pjdfstest, and fsx and fsstress of xfstests; root only
 	integration/test/suites.sh
 
+FUZZTIME ?= 60s
+
 .PHONY: fuzz
-fuzz: ## a minute for each fuzz target
-	@for package in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime 60s $$package || exit 1; \
-		done; \
-	done
+fuzz: ## each fuzz target for FUZZTIME
+	@found=$$(grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z]*' cmd crypt fs integration lifecycle); status=0; \
+	test -n "$$found" || { echo 'no fuzz targets found' >&2; exit 1; }; \
+	for target in $${found//func /}; do \
+		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$target) || status=1; \
+	done; exit $$status
 
 # The build cache is the caller's, the rest needs root; see bench/doc.go.
 RUN_BENCH = CGO_ENABLED=0 $(GO) build -o bin/bench ./bench && bin/bench

@@ -95,7 +95,7 @@ func leastOf(groups string, limits []limitFile, read func(string) ([]byte, error
 						return least, fmt.Errorf("look for a memory limit: %s in %s: %w", file, group, err)
 					}
 					// Version 1 says none by a number that no machine has.
-					if n < least.Bytes && n < 1<<62 {
+					if 0 <= n && n < least.Bytes && n < 1<<62 {
 						least = memoryLimit{n, group}
 					}
 				}

@@ -106,3 +106,37 @@ func TestUnitHasRoom(t *testing.T) {
 		t.Errorf("with MemoryMax=%s there is room for %+v only, want %+v", limit, fits, wanted)
 	}
 }
+
+// FuzzMemoryLimit: whatever the files of the cgroups say, it is a limit or none,
+// and what is held fits beneath it.
+func FuzzMemoryLimit(f *testing.F) {
+	f.Add("0::/user.slice/a\n4:memory:/docker/0123\n", "402653184", int64(DefaultSize), DefaultInodes)
+	f.Add("0::/../..", "-1", int64(minimum), 16)
+	f.Add("0:memory", "9223372036854775808", int64(16<<30), 1<<20)
+	f.Add("0::a\n0::\n:memory:", "max\n", int64(0), 0)
+	f.Fuzz(func(t *testing.T, groups, limit string, size int64, inodes int) {
+		read := 0
+		least, err := leastOf(groups, limitFiles, func(path string) ([]byte, error) {
+			if read++; !strings.HasPrefix(path, "/sys/fs/cgroup/") {
+				t.Fatalf("reads %q", path)
+			}
+			return []byte(limit), nil
+		})
+		if least.Bytes < 0 || err == nil && least.forStatus() < -1 {
+			t.Fatalf("a limit of %d, %v", least.Bytes, err)
+		}
+		if read > 3*len(groups)+3 {
+			t.Fatalf("%d files are read for %q", read, groups)
+		}
+		if size < minimum || size > 16<<30 || inodes < 16 || inodes > 1<<20 {
+			return // not to be had
+		}
+		wanted := room{size, inodes}
+		if fits, most := wanted.within(least.Bytes); fits.Size > size || fits.Inodes > inodes || fits.Size < leastSize || fits.Inodes < min(inodes, leastInodes) || most != 0 && most < fits.Size {
+			t.Fatalf("%+v within %d is %+v, %d", wanted, least.Bytes, fits, most)
+		}
+	})
+}
+
+// minimum is the smallest size that a setting allows.
+const minimum = 1 << 20

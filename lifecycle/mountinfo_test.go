@@ -68,3 +68,38 @@ func TestMountTableOfThisMachine(t *testing.T) {
 		t.Error("/proc is not alive")
 	}
 }
+
+// FuzzMountinfo: whatever the table says, what is on top of a path is an entry
+// of that path, and no other entry is mounted on it.
+func FuzzMountinfo(f *testing.F) {
+	f.Add(sampleTable, "/run/user/1000/tokenfs")
+	f.Add("1 1 0:1 / / rw - x x user_id=-1\n", "/")
+	f.Add("1 2 0:1 / / rw - x x rw\n2 1 0:1 / / rw - x x rw\n", "/")
+	f.Add(`1 1 0:1 \1 \12\999 rw - x \`+" rw\n", "/")
+	f.Fuzz(func(t *testing.T, text, path string) {
+		table, err := parseMountinfo(strings.NewReader(text))
+		if err != nil {
+			if table != nil {
+				t.Fatalf("%d entries with %v", len(table), err)
+			}
+			return
+		}
+		if n := strings.Count(text, "\n"); len(table) > n+1 {
+			t.Fatalf("%d entries in %d lines", len(table), n)
+		}
+		top, found := topMount(table, path)
+		if found && top.Point != path {
+			t.Fatalf("on top of %q is %+v", path, top)
+		}
+		for _, e := range table {
+			if found && e.Point == path && e.Parent == top.ID {
+				t.Fatalf("%+v is mounted on %+v", e, top)
+			}
+			e.ours()
+			e.private()
+			if escaped := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(e.Point); unescape(escaped) != e.Point {
+				t.Fatalf("%q is read as %q", escaped, unescape(escaped))
+			}
+		}
+	})
+}

@@ -88,9 +88,11 @@ func loadSettings() (settings, error) {
 }
 
 func (s *settings) set(source, key, value string) error {
-	if err := keys[key](s, value); err != nil {
+	with := *s // what is refused leaves nothing behind
+	if err := keys[key](&with, value); err != nil {
 		return usageErrorf("%s: %v", source, err)
 	}
+	*s = with
 	return nil
 }
 

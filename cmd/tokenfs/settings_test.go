@@ -174,3 +174,34 @@ func TestInstalledConfig(t *testing.T) {
 		t.Errorf("it shows other defaults than there are: %+v", s)
 	}
 }
+
+// FuzzSettings: whatever a file says, what is taken is within bounds, and what
+// is not is told in a line.
+func FuzzSettings(f *testing.F) {
+	f.Add("# comment\nsize = 16M\ninodes=100\nsecretmem = off # no\n")
+	f.Add("mountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\nprivate=require")
+	f.Add("inodes = x\nsize = 1T\noptions = suid\ngrace = soon")
+	f.Add("\ufeffsize = \"16M\"\nmountpoint = '~/x'\n=\nsize = 1G\n\x00")
+	f.Fuzz(func(t *testing.T, text string) {
+		s := settings{size: minSize, inodes: minInodes}
+		err := s.parse(strings.NewReader(text), "f")
+		var usage *usageError
+		if err != nil && (!errors.As(err, &usage) || !strings.HasPrefix(err.Error(), "f:")) {
+			t.Fatalf("error %v", err)
+		}
+		if s.size < minSize || s.size > maxSize || s.size%4096 != 0 || s.inodes < minInodes || s.inodes > maxInodes {
+			t.Fatalf("size %d, inodes %d", s.size, s.inodes)
+		}
+		if s.mountpoint != "" && !filepath.IsAbs(s.mountpoint) {
+			t.Fatalf("mountpoint %q", s.mountpoint)
+		}
+		if s.atLogout.Grace < 0 || s.atLogout.Grace > lifecycle.MaxHold {
+			t.Fatalf("grace %v", s.atLogout.Grace)
+		}
+		if err == nil {
+			if err := lifecycle.CheckMountOptions(s.options); err != nil {
+				t.Fatalf("options %q: %v", s.options, err)
+			}
+		}
+	})
+}

@@ -178,6 +178,7 @@ func coreDumps(m *Machine, found *findings) {
 		return
 	}
 	helper, isPipe := strings.CutPrefix(pattern, "|")
+	program, _, _ := strings.Cut(helper, " ")
 	switch {
 	case !isPipe:
 		limit, err := m.limit("Max core file size")
@@ -193,7 +194,7 @@ func coreDumps(m *Machine, found *findings) {
 		}
 	case strings.Contains(helper, "apport"):
 		found.add(Weak, "systemctl disable --now apport", "apport keeps the memory of apps that crash in /var/crash")
-	case strings.HasSuffix(strings.Fields(helper + " ")[0], "/false"), strings.HasSuffix(strings.Fields(helper + " ")[0], "/true"):
+	case isPipe && program == "", strings.HasSuffix(program, "/false"), strings.HasSuffix(program, "/true"):
 	default:
 		found.add(Weak, "see what it does with them, or sysctl kernel.core_pattern='|/bin/false'", "the memory of apps that crash is given to %s", helper)
 	}
