@@ -104,7 +104,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	if !mayStartWorkers {
 		return errors.New("internal error: main does not begin with BeWorker")
 	}
-	if err := Harden(); err != nil {
+	if err := errors.Join(Harden(), checkUnwatched()); err != nil {
 		return err
 	}
 	collectOnDemand()

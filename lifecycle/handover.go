@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -165,19 +163,4 @@ func closeAll(fds []int) {
 	for _, fd := range slices.Backward(fds) {
 		unix.Close(fd)
 	}
-}
-
-// checkUnwatched refuses to go on if somebody attached as a debugger before
-// Harden: that outlasts it.
-func checkUnwatched() error {
-	status, err := os.ReadFile("/proc/thread-self/status")
-	if err != nil {
-		return fmt.Errorf("look for a debugger: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if tracer, ok := strings.CutPrefix(line, "TracerPid:"); ok && strings.TrimSpace(tracer) != "0" {
-			return fmt.Errorf("process %s traces this one: it gets no keys", strings.TrimSpace(tracer))
-		}
-	}
-	return nil
 }

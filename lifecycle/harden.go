@@ -24,6 +24,9 @@ func Harden() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process unreadable: prctl PR_SET_DUMPABLE: %w", err)
 	}
+	// Yama's exception for a tracer that a program allows outlasts an exec. Without
+	// Yama there is none, which is the only way for this to fail.
+	unix.Prctl(unix.PR_SET_PTRACER, 0, 0, 0, 0)
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}

@@ -41,6 +41,9 @@ func (d *daemon) processes() []Process {
 func (c *child) protections() []Protection {
 	said := c.locked
 	list := append(slices.Clone(said.Own), fileLimit(c.pid))
+	if now, found := tracedNow(c.pid); found { // root can begin that at any time
+		list = append(slices.DeleteFunc(list, func(p Protection) bool { return p.Name == now.Name }), now)
+	}
 
 	privs := Protection{"no_new_privs", false, said.NoNewPrivs}
 	if have, all, err := sandbox.Threads(c.pid, "NoNewPrivs", "1"); err == nil && have == all {

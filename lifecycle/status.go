@@ -150,12 +150,28 @@ func coreDumps() Protection {
 }
 
 func ptrace() Protection {
+	const name = "ptrace_off"
+	if p, found := tracedNow(os.Getpid()); found {
+		return p
+	}
 	// 2 stands for "only root", which it gets when its user cannot read the binary.
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil || dumpable == 1 {
-		return Protection{"ptrace_off", false, "other processes of this user can read its memory"}
+		return Protection{name, false, "other processes of this user can read its memory"}
 	}
-	return Protection{"ptrace_off", true, "other processes of this user cannot read its memory"}
+	return Protection{name, true, "other processes of this user cannot read its memory"}
+}
+
+// tracedNow is what is wrong with ptrace_off of a process that somebody traces.
+func tracedNow(pid int) (p Protection, found bool) {
+	const name = "ptrace_off"
+	switch tracer, err := tracerOf(strconv.Itoa(pid)); {
+	case err != nil:
+		return Protection{name, false, fmt.Sprintf("not known: %v", err)}, true
+	case tracer != "":
+		return Protection{name, false, fmt.Sprintf("process %s traces it, and can take its keys", tracer)}, true
+	}
+	return Protection{}, false
 }
 
 func binaryUnreadable() Protection {

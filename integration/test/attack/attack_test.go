@@ -22,8 +22,10 @@ func TestMain(m *testing.M) {
 		toyKeeperMain()
 	case toyWorker:
 		toyWorkerMain()
-	case "attacker":
+	case attackerName:
 		attackerMain()
+	case tracerName:
+		tracerMain()
 	}
 	os.Exit(m.Run())
 }
@@ -57,19 +59,25 @@ type attack struct {
 	out io.ReadCloser
 }
 
-func begin(t *testing.T, u *installed.User, o order) *attack {
-	t.Helper()
-	program := filepath.Join(u.Top, "attacker")
+// as is this program under a name that TestMain knows, where the user can run it.
+func as(u *installed.User, name string) string {
+	u.Helper()
+	program := filepath.Join(u.Top, name)
 	if _, err := os.Stat(program); err != nil {
 		if err := installed.Copy("/proc/self/exe", program, 0o755); err != nil {
-			t.Fatal(err)
+			u.Fatal(err)
 		}
 	}
+	return program
+}
+
+func begin(t *testing.T, u *installed.User, o order) *attack {
+	t.Helper()
 	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attack{T: t, cmd: u.Program(program, string(text))}
+	a := &attack{T: t, cmd: u.Program(as(u, attackerName), string(text))}
 	a.cmd.Stderr = os.Stderr
 	if a.in, err = a.cmd.StdinPipe(); err == nil {
 		a.out, err = a.cmd.StdoutPipe()
@@ -232,10 +240,7 @@ func TestAttacksReachAToy(t *testing.T) {
 	if why := hidden(); why != "" {
 		t.Skipf("NOT RUN: %s, so that the attacks cannot be seen to work here", why)
 	}
-	program := filepath.Join(u.Top, toyKeeper)
-	if err := installed.Copy("/proc/self/exe", program, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	program := as(u, toyKeeper)
 	for _, traced := range []bool{false, true} {
 		toy := u.Program(program)
 		if err := toy.Start(); err != nil {

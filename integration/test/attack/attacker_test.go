@@ -61,6 +61,8 @@ func newAttacker(o order) *attacker {
 		report: report{UID: os.Getuid(), Tries: map[string]int{}, Refused: map[string]int{}, Reached: map[string]int{}}}
 }
 
+const attackerName = "attacker"
+
 // attackerMain is this program as the attacker.
 func attackerMain() {
 	var o order
