@@ -194,6 +194,10 @@ test-vm: build ## everything on Debian 12's own kernel, in a virtual machine
 	integration/test/vm/run.sh
 	integration/test/vm/run.sh --secretmem
 
+.PHONY: test-ram
+test-ram: build ## what all of a machine's memory has of tokens and keys, in every state; root only; hours
+	integration/test/ram/run.sh $(RAM)
+
 .PHONY: test-suites
 test-suites: build ## pjdfstest, and fsx and fsstress of xfstests; root only
 	integration/test/suites.sh

@@ -15,6 +15,7 @@ type Span struct {
 type Revelation struct {
 	Keys  [][]byte // bitwise inverted, so that they are no find themselves
 	Spans []Span
+	Arena []Span // its log and its cells: ciphertext
 }
 
 // Reveal gives away every key, for a test that searches this process's memory.
@@ -34,6 +35,8 @@ func (m *Memory) Reveal() Revelation {
 		}
 	}
 	r.Spans = []Span{span(k.r.mem[sessionKey:], "keys"), span(m.slots.mem, "slots")}
+	cells := m.Arena.layout.cellsOff
+	r.Arena = []Span{span(m.Arena.r.mem[:cells], "log"), span(m.Arena.r.mem[cells:], "cells")}
 	return r
 }
 

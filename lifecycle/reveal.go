@@ -12,6 +12,7 @@ import (
 type revelation struct {
 	Keys    []string     `json:"keys,omitempty"`
 	Regions []crypt.Span `json:"regions,omitempty"`
+	Arena   []crypt.Span `json:"arena,omitempty"`
 }
 
 const verbReveal = "reveal"
@@ -30,7 +31,7 @@ func (w *workerProcess) reveal(m toWorker) (answer toKeeper, known bool) {
 	for _, k := range all.Keys {
 		answer.Keys = append(answer.Keys, hex.EncodeToString(k))
 	}
-	answer.Regions = all.Spans
+	answer.Regions, answer.Arena = all.Spans, all.Arena
 	return answer, true
 }
 
