@@ -17,11 +17,11 @@
 //	session key ── seals the superblock, which says which half of the log counts
 //	log key     ── one per checkpoint: seals the records, in which stand nonce
 //	               and tag of every block
-//	data key    ── one per version of a file: seals its blocks
+//	data key    ── one per extent of a version of a file: seals its blocks
 //
 // Every key is 32 fresh random bytes from getrandom(2), drawn straight into the
 // key region; none is derived from another, and none is ever stored sealed. To
-// erase a file version is to zero its 32 bytes. To wipe is to zero the region.
+// erase a file version is to zero those of its keys, 32 bytes each. To wipe is to zero the region.
 //
 // # Cipher
 //

@@ -9,7 +9,7 @@ import (
 
 // FormatVersion is the version of everything in the arena. A process refuses
 // to attach to another one's.
-const FormatVersion = 1
+const FormatVersion = 2
 
 const (
 	superMagic = 0x31534e454b4f54 // "TOKENS1"

@@ -145,7 +145,7 @@ func TestAlteredLog(t *testing.T) {
 	}
 	m = newTestMemory(t, SecretmemAuto)
 	m.Log.r.mem[superVersion]++
-	if _, _, err := records(successor(t, m)); err == nil || !strings.Contains(err.Error(), "format 2") {
+	if _, _, err := records(successor(t, m)); err == nil || !strings.Contains(err.Error(), fmt.Sprint("format ", FormatVersion+1)) {
 		t.Errorf("another format: %v", err)
 	}
 }

@@ -9,13 +9,11 @@ import (
 	"tokenfs/crypt"
 )
 
-// content is what a file holds: sealed blocks in order of their index, all
-// under one data key. What is absent is a hole and reads as zeros; so does
+// content is what a file holds: sealed blocks in order of their index, and the
+// keys of its extents. What is absent is a hole and reads as zeros; so does
 // what lies between the end of a block's plaintext and the next block.
 type content struct {
-	key     crypt.Key
-	version uint64 // names the key in AADs; never reused
-	seals   uint32
+	extents []extent
 	blocks  []block
 }
 
@@ -51,8 +49,8 @@ func (c *content) missing(first, last uint64) int64 {
 	return int64(last-first+1) - int64(to-from)
 }
 
-func (n *inode) place(c *content, idx uint64) crypt.Place {
-	return crypt.Place{Owner: n.ino, Version: c.version, Index: idx}
+func (n *inode) place(e *extent, idx uint64) crypt.Place {
+	return crypt.Place{Owner: n.ino, Version: e.version, Index: idx}
 }
 
 // open decrypts block b into dst, a locked page, zeroing what follows.
@@ -61,7 +59,8 @@ func (s *Server) open(n *inode, b *block, dst []byte) unix.Errno {
 		clear(dst)
 		return 0
 	}
-	if err := s.mem.Arena.Open(n.data.key, n.place(&n.data, b.idx), &b.Sealed, dst); err != nil {
+	e := n.data.extent(b.idx)
+	if err := s.mem.Arena.Open(e.key, n.place(e, b.idx), &b.Sealed, dst); err != nil {
 		s.logf("inode %d: block %d: %v: refusing to return it", n.ino, b.idx, err)
 		return unix.EIO
 	}
@@ -99,8 +98,9 @@ func (s *Server) read(r *request, n *inode, off int64, dst []byte) unix.Errno {
 }
 
 // seal composes the new plaintext of one block, data at offset in, and seals it
-// under c's key. The result waits in r.fresh until install.
-func (s *Server) seal(r *request, n *inode, c *content, idx uint64, in int, data []byte) unix.Errno {
+// under the key that needKeys gave its extent. The result waits in r.fresh until
+// install.
+func (s *Server) seal(r *request, n *inode, idx uint64, in int, data []byte) unix.Errno {
 	plain := data
 	pos, ok := n.data.find(idx)
 	if old := 0; in > 0 || ok && int(n.data.blocks[pos].Len) > len(data) {
@@ -114,122 +114,81 @@ func (s *Server) seal(r *request, n *inode, c *content, idx uint64, in int, data
 		copy(r.scratch[in:], data)
 		plain = r.scratch[:max(old, in+len(data))]
 	}
-	return s.sealFresh(r, n, c, idx, plain)
+	return s.sealFresh(r, n, n.data.extent(idx), idx, plain)
 }
 
-func (s *Server) sealFresh(r *request, n *inode, c *content, idx uint64, plain []byte) unix.Errno {
+func (s *Server) sealFresh(r *request, n *inode, e *extent, idx uint64, plain []byte) unix.Errno {
 	i := len(r.fresh)
 	r.fresh = append(r.fresh, block{idx: idx})
-	if !s.mem.Arena.Seal(c.key, n.place(c, idx), plain, &r.fresh[i].Sealed) {
+	if !s.sealCell(e.key, n.place(e, idx), plain, &r.fresh[i].Sealed) {
 		return unix.ENOSPC
 	}
-	c.seals++
+	e.seals++
 	return 0
 }
 
-// install makes r.fresh part of n's content; what it replaces is freed once
-// the change is committed.
+// sealCell seals one block into a cell. It zeroes two that were left for later
+// first, so that what is in use and what was left never grow together.
+func (s *Server) sealCell(key crypt.Key, p crypt.Place, plain []byte, sealed *crypt.Sealed) bool {
+	s.freeLeft(2)
+	if s.mem.Arena.Seal(key, p, plain, sealed) {
+		return true
+	}
+	for s.freeLeft(freeAtOnce) {
+		s.step()
+	}
+	return s.mem.Arena.Seal(key, p, plain, sealed)
+}
+
+// install makes r.fresh, in order of the index, part of n's content; what it
+// replaces is freed once the change is committed.
 func (s *Server) install(r *request, n *inode) {
 	c := &n.data
+	var last *extent
 	for _, b := range r.fresh {
-		pos, ok := c.find(b.idx)
-		if ok {
+		if last == nil || last.at != extentOf(b.idx) {
+			last = c.extent(b.idx)
+			s.tx.key(n.ino, last)
+		}
+		if pos, ok := c.find(b.idx); ok {
 			s.tx.freeCell(c.blocks[pos].Cell)
-			c.blocks[pos] = b
 		} else {
-			c.blocks = slices.Insert(c.blocks, pos, b)
 			s.usedPages++
 		}
 	}
+	c.set(r.fresh)
 	s.tx.blocks(n.ino, r.fresh)
 	r.fresh = r.fresh[:0]
 }
 
-// discard gives back what a failed operation sealed.
-func (s *Server) discard(r *request) {
+// discard gives back what a failed operation sealed, and the keys that it drew.
+func (s *Server) discard(r *request, n *inode) {
 	for _, b := range r.fresh {
 		s.mem.Arena.Free(b.Cell)
 	}
 	r.fresh = r.fresh[:0]
+	n.data.extents = slices.DeleteFunc(n.data.extents, func(e extent) bool {
+		if e.recorded {
+			return false
+		}
+		s.mem.Keys.Erase(e.key)
+		if e.at > 0 {
+			s.farKeys--
+		}
+		return true
+	})
 }
 
-// needKey gives c a data key if it has none, and another one before its key
-// has sealed too much.
-func (s *Server) needKey(r *request, n *inode) unix.Errno {
-	if n.data.key != 0 && n.data.seals < maxSeals {
-		return 0
+// dropContent forgets everything n holds, keys included.
+func (s *Server) dropContent(n *inode) {
+	if len(n.data.blocks)+len(n.data.extents) == 0 {
+		return
 	}
-	if n.data.key == 0 {
-		return s.newKey(&n.data)
-	}
-	return s.rekey(r, n, blocksIn(n.size), blockSize)
-}
-
-// maxSeals leaves the blocks of one request room below crypt's 2^28.
-const maxSeals = 1<<28 - 1<<16
-
-func (s *Server) newKey(c *content) unix.Errno {
-	key, err := s.mem.Keys.New()
-	if err != nil {
-		return unix.ENOSPC
-	}
-	c.key, c.version, c.seals = key, s.nextVersion, 0
-	s.nextVersion++
-	return 0
-}
-
-// rekey keeps the first blocks of n, the last of them cut to tail bytes, and
-// seals them under a new key; the old key goes, and with it all the rest.
-func (s *Server) rekey(r *request, n *inode, keep uint64, tail int) unix.Errno {
-	if errno := s.room(len(n.data.blocks)); errno != 0 {
-		return errno
-	}
-	var c content
-	if errno := s.newKey(&c); errno != 0 {
-		return errno
-	}
-	end, _ := n.data.find(keep)
-	for i := range n.data.blocks[:end] {
-		b := &n.data.blocks[i]
-		size := int(b.Len)
-		if b.idx == keep-1 {
-			size = min(size, tail)
-		}
-		if b.Cell == 0 || size == 0 {
-			r.fresh = append(r.fresh, block{idx: b.idx})
-			continue
-		}
-		errno := s.open(n, b, r.scratch)
-		if errno == 0 {
-			errno = s.sealFresh(r, n, &c, b.idx, r.scratch[:size])
-		}
-		if errno != 0 {
-			s.discard(r)
-			s.mem.Keys.Erase(c.key)
-			return errno
-		}
-	}
-	clear(r.scratch)
-	s.dropContent(&n.data)
-	s.tx.punch(n.ino, 0, noEnd)
-	n.data.key, n.data.version, n.data.seals = c.key, c.version, c.seals
-	s.install(r, n)
-	s.tx.put(n)
-	return 0
-}
-
-// dropContent forgets everything c holds, key included.
-func (s *Server) dropContent(c *content) {
-	for i := range c.blocks {
-		s.tx.freeCell(c.blocks[i].Cell)
-	}
-	s.usedPages -= int64(len(c.blocks))
-	s.tx.freeKey(c.key)
+	s.remove(n, 0, noEnd)
 	const worthKeeping = 64 // entries; a cache that is rewritten again and again
-	if cap(c.blocks) > worthKeeping {
-		c.blocks = nil
+	if cap(n.data.blocks) > worthKeeping {
+		n.data = content{}
 	}
-	*c = content{blocks: c.blocks[:0]}
 }
 
 // blocksIn is how many blocks size bytes take.
@@ -238,21 +197,26 @@ func blocksIn(size int64) uint64 { return (uint64(size) + blockSize - 1) / block
 // noEnd is past every block index.
 const noEnd = ^uint64(0)
 
-// remove takes the entries from first up to end out of n.
+// remove takes the entries from first up to end out of n, and the keys of the
+// extents that lie wholly there.
 func (s *Server) remove(n *inode, first, end uint64) {
-	from, _ := n.data.find(first)
-	to := len(n.data.blocks)
-	if end != noEnd {
-		to, _ = n.data.find(end)
+	c := &n.data
+	from, to := c.between(first, end)
+	for i := from; i < to; i++ {
+		s.tx.freeCell(c.blocks[i].Cell)
 	}
-	if from == to {
+	low, high := c.covered(first, end)
+	for _, e := range c.extents[low:high] {
+		s.tx.freeKey(e.key)
+		if e.at > 0 {
+			s.farKeys--
+		}
+	}
+	if from == to && low == high {
 		return
 	}
-	for i := from; i < to; i++ {
-		s.tx.freeCell(n.data.blocks[i].Cell)
-	}
-	n.data.blocks = slices.Delete(n.data.blocks, from, to)
 	s.usedPages -= int64(to - from)
+	c.cut(first, end)
 	s.tx.punch(n.ino, first, end)
 }
 
@@ -293,8 +257,7 @@ func (s *Server) resize(r *request, n *inode, size int64, t stamp) unix.Errno {
 	case size < n.size:
 		grace := n.rewriteGrace()
 		if size == 0 {
-			s.dropContent(&n.data)
-			s.tx.punch(n.ino, 0, noEnd)
+			s.dropContent(n)
 		} else if errno := s.cut(r, n, size); errno != 0 {
 			return errno
 		}
@@ -310,36 +273,54 @@ func (s *Server) resize(r *request, n *inode, size int64, t stamp) unix.Errno {
 func (s *Server) cut(r *request, n *inode, size int64) unix.Errno {
 	keep := blocksIn(size)
 	tail := int(size - int64(keep-1)*blockSize)
+	at := extentOf(keep - 1)
 	lost := false
-	from, _ := n.data.find(keep - 1)
-	for _, b := range n.data.blocks[from:] {
-		lost = lost || b.Cell != 0 && (b.idx >= keep || int(b.Len) > tail)
+	from, to := n.data.within(at)
+	for _, b := range n.data.blocks[from:to] {
+		lost = lost || b.Cell != 0 && (b.idx >= keep || b.idx == keep-1 && int(b.Len) > tail)
 	}
 	if lost {
-		return s.rekey(r, n, keep, tail)
+		if errno := s.rekey(r, n, at, keep, tail); errno != 0 {
+			return errno
+		}
 	}
 	s.remove(n, keep, noEnd)
 	return 0
 }
 
+// between returns the range of c's entries from first up to end.
+func (c *content) between(first, end uint64) (from, to int) {
+	from, _ = c.find(first)
+	to = len(c.blocks)
+	if end != noEnd {
+		to, _ = c.find(end)
+	}
+	return from, max(from, to)
+}
+
 // set, cut and fill are what the log's edits do.
 
-func (c *content) set(b block) {
-	pos, ok := c.find(b.idx)
-	if ok {
-		c.blocks[pos] = b
-	} else {
-		c.blocks = slices.Insert(c.blocks, pos, b)
+// set takes blocks in order of their index. A run of them without a gap, which
+// is what there is but after a rekey, moves what lies behind it once.
+func (c *content) set(list []block) {
+	for len(list) > 0 {
+		run := 1
+		for run < len(list) && list[run].idx == list[0].idx+uint64(run) {
+			run++
+		}
+		from, to := c.between(list[0].idx, list[0].idx+uint64(run))
+		if to-from == run {
+			copy(c.blocks[from:], list[:run])
+		} else {
+			c.blocks = slices.Replace(c.blocks, from, to, list[:run]...)
+		}
+		list = list[run:]
 	}
 }
 
 func (c *content) cut(first, end uint64) {
-	from, _ := c.find(first)
-	to := len(c.blocks)
-	if end != noEnd {
-		to, _ = c.find(end)
-	}
-	if from < to {
-		c.blocks = slices.Delete(c.blocks, from, to)
-	}
+	from, to := c.between(first, end)
+	c.blocks = slices.Delete(c.blocks, from, to)
+	low, high := c.covered(first, end)
+	c.extents = slices.Delete(c.extents, low, high)
 }

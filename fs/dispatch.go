@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"fmt"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -20,9 +21,10 @@ type operation struct {
 }
 
 var (
-	size0   = inHeaderSize
-	perIO   = maxIO/blockSize + 1
-	perCopy = copyMax/blockSize + 1
+	size0    = inHeaderSize
+	perRekey = extentBlocks // of each extent that it touches
+	perIO    = maxIO/blockSize + 1 + 2*perRekey
+	perCopy  = copyMax/blockSize + 1 + 2*perRekey
 )
 
 // operations is indexed by opcode. What is absent is answered with ENOSYS, and
@@ -31,7 +33,7 @@ var (
 var operations = [opStatx + 1]operation{
 	opLookup:        {serve: (*Server).lookup, fixed: size0, names: 1},
 	opGetattr:       {serve: (*Server).getattr, fixed: size0},
-	opSetattr:       {serve: (*Server).setattr, fixed: sizeOf[fuse.SetAttrInCommon](), changes: true},
+	opSetattr:       {serve: (*Server).setattr, fixed: sizeOf[fuse.SetAttrInCommon](), changes: true, blocks: perRekey},
 	opReadlink:      {serve: (*Server).readlink, fixed: size0},
 	opSymlink:       {serve: (*Server).symlink, fixed: size0, names: 2, changes: true},
 	opMknod:         {serve: (*Server).mknod, fixed: sizeOf[fuse.MknodIn](), names: 1, changes: true},
@@ -55,7 +57,7 @@ var operations = [opStatx + 1]operation{
 	opReleasedir:    {serve: (*Server).nothing, fixed: size0},
 	opCreate:        {serve: (*Server).create, fixed: sizeOf[fuse.CreateIn](), names: 1, changes: true},
 	opTmpfile:       {serve: (*Server).tmpfile, fixed: sizeOf[fuse.CreateIn](), changes: true},
-	opFallocate:     {serve: (*Server).fallocate, fixed: sizeOf[fuse.FallocateIn](), changes: true, blocks: 2},
+	opFallocate:     {serve: (*Server).fallocate, fixed: sizeOf[fuse.FallocateIn](), changes: true, blocks: 2 + 2*perRekey},
 	opLseek:         {serve: (*Server).lseek, fixed: sizeOf[fuse.LseekIn]()},
 	opCopyFileRange: {serve: (*Server).copyFileRange, fixed: sizeOf[fuse.CopyFileRangeIn](), changes: true, blocks: perCopy},
 	opStatx:         {serve: (*Server).statx, fixed: sizeOf[fuse.StatxIn]()},
@@ -84,9 +86,13 @@ func (s *Server) dispatch(r *request) (errno unix.Errno, answer bool) {
 	if s.gone.Load() {
 		return unix.EIO, answer
 	}
+	s.serving(r)
+	defer s.served()
 	defer func() {
 		if p := recover(); p != nil {
-			errno = s.recovered(r, p)
+			s.recovered(fmt.Sprintf("a request of kind %d", r.in.Opcode), p)
+			s.discardAfterPanic(r)
+			errno = unix.EIO
 		}
 	}()
 	if s.done[r.slot].unique == r.in.Unique && !crypt.ServesTwice() {
@@ -103,6 +109,10 @@ func (s *Server) run(op *operation, r *request) unix.Errno {
 	}
 	crypt.During(r.in.Opcode)
 	errno := s.room(op.blocks)
+	if s.blamed(r) {
+		s.logf("a request of kind %d ended the worker each time that it was served: it is answered with an error", r.in.Opcode)
+		errno = unix.EIO
+	}
 	if errno == 0 {
 		errno = op.serve(s, r)
 	}
@@ -123,16 +133,14 @@ func (s *Server) run(op *operation, r *request) unix.Errno {
 	return errno
 }
 
-// recovered ends the request of a panic with EIO, and makes the index again
-// from what is committed: the panic may have left it half changed.
-func (s *Server) recovered(r *request, p any) unix.Errno {
+// recovered makes the index again from what is committed: the panic may have left
+// it half changed.
+func (s *Server) recovered(during string, p any) {
 	s.countPanic()
-	s.logf("internal error serving a request of kind %d: %v\n%s", r.in.Opcode, describe(p), debug.Stack())
-	s.discardAfterPanic(r)
+	s.logf("internal error serving %s: %v\n%s", during, describe(p), debug.Stack())
 	if err := s.load(); err != nil {
 		s.degrade(err.Error())
 	}
-	return unix.EIO
 }
 
 // countPanic counts in memory that outlives this process.

@@ -15,12 +15,17 @@
 // the heap, allocates for each, takes the name .go-fuse-epoll-hack for itself,
 // and has no notion of requests served outside it.
 //
+// No request takes long. What follows from one and takes as long as there is data,
+// such as zeroing the blocks of a large file whose keys are gone, is left to the
+// upkeep (upkeep.go), a thread that works in steps and lets requests in between.
+//
 // # After a crash
 //
 // A successor attaches to the memory, answers the saved INIT as its predecessor
 // did, builds the index from the log (replay.go) and serves what is in the
 // slots. A record carries the request it is of and its result: a request that
-// was recorded is answered again, not served again. Node ids are inode numbers
+// was recorded is answered again, not served again; one that was served twice and
+// ended the process both times is answered with EIO (blame.go). Node ids are inode numbers
 // and are never used twice; open files have no state here.
 //
 // # The beginning of a session
@@ -44,6 +49,10 @@
 //	                                                 256 KiB more; see Config.Most
 //	attribute values          count as inodes        count as bytes, and each
 //	                                                 attribute as an inode
+//	a file made of holes      can fill the quota     has a key for each 1.25 MiB
+//	                                                 with something in it; behind
+//	                                                 the first there are 1024 and
+//	                                                 one per 256 KiB of quota
 //	targets of more than      count a page each      do, and have 1/32 of the
 //	  127 bytes                                      quota together
 //	store through a mapping   stamps no time         stamps mtime when written back

@@ -95,7 +95,7 @@ func (s *Server) writeFile(r *request) unix.Errno {
 		return unix.ENOSPC
 	}
 	if errno := s.write(r, n, int64(in.Offset), data); errno != 0 {
-		s.discard(r)
+		s.discard(r, n)
 		return errno
 	}
 	n.changed(now())
@@ -140,14 +140,14 @@ func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno 
 	if len(data) == 0 {
 		return 0
 	}
-	if errno := s.needKey(r, n); errno != 0 {
+	if errno := s.needKeys(r, n, uint64(off)/blockSize, uint64(end-1)/blockSize); errno != 0 {
 		return errno
 	}
 	s.mem.Arena.Expect(len(data) / blockSize)
 	for off < end {
 		in := int(off % blockSize)
 		chunk := data[:min(len(data), blockSize-in)]
-		if errno := s.seal(r, n, &n.data, uint64(off)/blockSize, in, chunk); errno != 0 {
+		if errno := s.seal(r, n, uint64(off)/blockSize, in, chunk); errno != 0 {
 			return errno
 		}
 		off += int64(len(chunk))

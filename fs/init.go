@@ -18,7 +18,9 @@ const (
 	staleNames   = 40 // the kernel may have names of inodes below that nobody knows
 	progressMade = 48 // steps taken by a server that starts; see Progress
 	servingWord  = 56 // it has served what its predecessor left
+	servedWord   = 60 // whose request holds the lock: its slot, and 1
 	savedInit    = 64 // the INIT request
+	savedBlame   = 1024
 	savedMapped  = 2048
 	mappedBytes  = pageSize - savedMapped // see markMapped
 )
@@ -72,7 +74,7 @@ func SavedInit(slots []byte) []byte {
 
 // SaveInit has the next server of these slots agree to the same.
 func SaveInit(slots, init []byte) {
-	copy(slots[savedInit:savedMapped], init)
+	copy(slots[savedInit:savedBlame], init)
 	binary.LittleEndian.PutUint64(slots[savedInitLen:], uint64(len(init)))
 }
 
@@ -93,7 +95,7 @@ func (s *Server) readInit(page []byte) error {
 	in := as[fuse.InHeader](r.mem)
 	// Kernels before 5.17 send it without the fields from Flags2 on: zero here.
 	const shortest = 56
-	if in.Opcode != opInit || n < shortest || n > savedMapped-savedInit {
+	if in.Opcode != opInit || n < shortest || n > savedBlame-savedInit {
 		return fmt.Errorf("the kernel's first request is of kind %d with %d bytes, not an INIT", in.Opcode, n)
 	}
 	copy(page[savedInit:], r.mem[:n])

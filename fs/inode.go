@@ -170,7 +170,7 @@ func (s *Server) free(n *inode) {
 	if n.nlink != 0 || n.lookups != 0 || n.ino == rootIno {
 		return
 	}
-	s.dropContent(&n.data)
+	s.dropContent(n)
 	s.dropXattrs(n)
 	if n.isSymlink() {
 		s.usedPages -= n.pages()

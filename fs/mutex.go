@@ -2,6 +2,7 @@ package fs
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,10 +35,28 @@ func (m *mutex) Lock() {
 	}
 }
 
-func (m *mutex) Unlock() {
-	if m.state.Swap(unlocked) == awaited {
+func (m *mutex) Unlock() { m.unlock() }
+
+// unlock says whether somebody slept.
+func (m *mutex) unlock() bool {
+	slept := m.state.Swap(unlocked) == awaited
+	if slept {
 		m.futex(futexWake|futexPrivate, 1)
 	}
+	return slept
+}
+
+// Yield lets those in who sleep: who unlocks and locks again at once would win
+// against a thread that has to wake up first.
+func (m *mutex) Yield() {
+	if slept := m.unlock(); slept {
+		const whole, part = time.Millisecond, 20 * time.Microsecond
+		for waited := time.Duration(0); waited < whole && m.state.Load() == unlocked; waited += part {
+			t := unix.NsecToTimespec(int64(part))
+			unix.Nanosleep(&t, nil)
+		}
+	}
+	m.Lock()
 }
 
 // futex is a Syscall also to sleep: the collector must not wait for a thread

@@ -21,8 +21,10 @@ const (
 	editPrealloc            // ino, first, last: empty entries where there is none
 	editName                // dir, cookie, ino, name
 	editUnname              // dir, cookie
-	editXattr               // ino, seq, size, name, n × sealed
+	editKey                 // ino, extent, key and seals, version; key 0: it has none
+	editXattr               // ino, key, version, size, name, n × sealed
 	editUnxattr             // ino, name
+	editUnxattrs            // ino
 	editDone                // slot, unique, errno, value: this request was served
 	editNext                // next inode number, next key version
 )
@@ -118,8 +120,13 @@ func appendSealed(buf []byte, s *crypt.Sealed) []byte {
 	return append(buf, s.Tag[:]...)
 }
 
+func (t *tx) key(ino uint64, e *extent) {
+	t.kind(editKey, ino, e.at, uint64(e.key)<<32|uint64(e.seals), e.version)
+	e.recorded = true
+}
+
 func (t *tx) xattr(ino uint64, x *xattr) {
-	t.kind(editXattr, ino, uint64(x.seq), uint64(x.size))
+	t.kind(editXattr, ino, uint64(x.key), x.version, uint64(x.size))
 	t.string(x.name)
 	for i := range x.blocks {
 		t.buf = appendSealed(t.buf, &x.blocks[i])
@@ -130,6 +137,8 @@ func (t *tx) unxattr(ino uint64, name string) {
 	t.kind(editUnxattr, ino)
 	t.string(name)
 }
+
+func (t *tx) unxattrs(ino uint64) { t.kind(editUnxattrs, ino) }
 
 func (t *tx) done(d done, slot int) {
 	t.kind(editDone, uint64(slot), d.unique, uint64(d.errno), d.value)
@@ -150,8 +159,11 @@ func (t *tx) seal() {
 	t.buf = t.buf[:0]
 }
 
-// inodeEdit is how long an encoded inode is.
-const inodeEdit = 1 + 8*17 + 4*9
+// inodeEdit and keyEdit are how long an encoded inode is, and the key of an extent.
+const (
+	inodeEdit = 1 + 8*12 + 4*9
+	keyEdit   = 1 + 8*4
+)
 
 // commit makes the operation durable. Nothing of it may fail any more.
 func (t *tx) commit() {
@@ -164,14 +176,18 @@ func (t *tx) commit() {
 	crypt.Point("staged")
 	t.s.mem.Log.Commit(&t.group)
 	crypt.Point("committed")
-	for _, c := range t.cells {
-		t.s.mem.Arena.Free(c)
-	}
-	crypt.Point("cells freed")
 	for _, k := range t.keys {
 		t.s.mem.Keys.Erase(k)
 	}
 	crypt.Point("keys erased")
+	if len(t.cells) > freeAtOnce {
+		t.s.leave(t.cells)
+		t.cells = nil
+	}
+	for _, c := range t.cells {
+		t.s.mem.Arena.Free(c)
+	}
+	crypt.Point("cells freed")
 	t.reset()
 }
 
@@ -203,22 +219,9 @@ func appendInode(b []byte, n *inode) []byte {
 	}
 	b = le.AppendUint64(b, parent)
 	b = le.AppendUint64(b, next)
-	b = appendKey(b, &n.data)
-	var x xattrs
-	if n.xattrs != nil {
-		x = *n.xattrs
-	}
-	b = appendKey(b, &x.content)
-	b = le.AppendUint64(b, uint64(x.seq))
 	b = le.AppendUint64(b, 0) // expiry
 	b = le.AppendUint64(b, 0) // last reader
 	return b
-}
-
-// appendKey encodes which key c is under: key and seals in one word, version.
-func appendKey(b []byte, c *content) []byte {
-	b = binary.LittleEndian.AppendUint64(b, uint64(c.key)<<32|uint64(c.seals))
-	return binary.LittleEndian.AppendUint64(b, c.version)
 }
 
 // done is the recorded result of a request: answered again, it is the same.
@@ -265,6 +268,12 @@ func (s *Server) checkpoint(emit func([]byte) error) error {
 		t.buf = appendInode(t.buf, n)
 		if n.isSymlink() {
 			t.target(n)
+		}
+		for i := range n.data.extents {
+			t.key(n.ino, &n.data.extents[i])
+			if err := flush(most); err != nil {
+				return err
+			}
 		}
 		for part := range slices.Chunk(n.data.blocks, most/blockEdit) {
 			t.blocks(n.ino, part)

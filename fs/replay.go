@@ -25,6 +25,7 @@ func (s *Server) load() error {
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	crypt.Point("replay: begun")
 	cut, err := s.mem.Log.Replay(s.apply)
+	s.replayed = nil
 	switch {
 	case errors.Is(err, crypt.ErrDamaged):
 		s.degrade("a record in the log was altered; what followed it is lost")
@@ -62,20 +63,16 @@ func (s *Server) claim() error {
 		}
 		s.usedPages += n.pages()
 		s.usedTargets += n.longTarget()
-		if err := s.claimKey(n, n.data.key); err != nil {
+		if err := s.claimContent(n); err != nil {
 			return err
-		}
-		for i := range n.data.blocks {
-			if err := s.claimCell(n, &n.data.blocks[i].Sealed); err != nil {
-				return err
-			}
 		}
 		if n.xattrs != nil {
 			s.usedInodes += len(n.xattrs.list)
-			if err := s.claimKey(n, n.xattrs.key); err != nil {
-				return err
-			}
 			for _, x := range n.xattrs.list {
+				s.step()
+				if err := s.claimKey(n, x.key); err != nil {
+					return err
+				}
 				s.usedPages += int64(len(x.blocks))
 				for i := range x.blocks {
 					if err := s.claimCell(n, &x.blocks[i]); err != nil {
@@ -104,8 +101,33 @@ func (s *Server) claim() error {
 	return nil
 }
 
+func (s *Server) claimContent(n *inode) error {
+	for i := range n.data.extents {
+		e := &n.data.extents[i]
+		if err := s.claimKey(n, e.key); err != nil {
+			return err
+		}
+		if e.at > 0 {
+			s.farKeys++
+		}
+	}
+	for i := range n.data.blocks {
+		b := &n.data.blocks[i]
+		if err := s.claimCell(n, &b.Sealed); err != nil {
+			return err
+		}
+		if i%extentBlocks == 0 {
+			s.step()
+		}
+		if _, ok := n.data.findExtent(extentOf(b.idx)); !ok && b.Cell != 0 {
+			return fmt.Errorf("%w: block %d of inode %d has no key", errRecord, b.idx, n.ino)
+		}
+	}
+	return nil
+}
+
 func (s *Server) claimKey(n *inode, k crypt.Key) error {
-	if k != 0 && !s.mem.Keys.Claim(k) {
+	if !s.mem.Keys.Claim(k) {
 		return fmt.Errorf("%w: key %d of inode %d", errRecord, k, n.ino)
 	}
 	return nil
@@ -159,10 +181,12 @@ func (r *reader) string() string { return string(r.bytes(int(r.u16()))) }
 
 func (r *reader) stamp() stamp { return stamp{int64(r.u64()), r.u32()} }
 
-func (r *reader) key(c *content) {
+func (r *reader) extent() extent {
+	e := extent{at: r.u64(), recorded: true}
 	v := r.u64()
-	c.key, c.seals = crypt.Key(v>>32), uint32(v)
-	c.version = r.u64()
+	e.key, e.seals = crypt.Key(v>>32), uint32(v)
+	e.version = r.u64()
+	return e
 }
 
 func (r *reader) sealed() (s crypt.Sealed) {
@@ -231,14 +255,24 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 		n.target = r.string()
 	case editDrop:
 		delete(s.inodes, n.ino)
+	case editKey:
+		e := r.extent()
+		if e.key == 0 {
+			n.data.dropExtent(e.at)
+		} else {
+			n.data.setExtent(e)
+		}
+		s.nextVersion = max(s.nextVersion, e.version+1)
 	case editBlocks:
+		s.replayed = s.replayed[:0]
 		for range r.u64() {
 			b := block{idx: r.u64()}
 			if b.Sealed = r.sealed(); r.short || b.Len > blockSize {
 				return false
 			}
-			n.data.set(b)
+			s.replayed = append(s.replayed, b)
 		}
+		n.data.set(s.replayed)
 	case editPunch:
 		n.data.cut(r.u64(), r.u64())
 	case editPrealloc:
@@ -248,7 +282,7 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 		}
 		n.data.fill(first, last)
 	case editXattr:
-		x := xattr{seq: uint32(r.u64()), size: int(r.u64())}
+		x := xattr{key: crypt.Key(r.u64()), version: r.u64(), size: int(r.u64())}
 		x.name = r.string()
 		if x.size > maxXattr {
 			return false
@@ -256,12 +290,12 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 		for range (x.size + blockSize - 1) / blockSize {
 			x.blocks = append(x.blocks, r.sealed())
 		}
-		if n.xattrs == nil {
-			n.xattrs = &xattrs{}
-		}
-		n.xattrs.set(x)
+		n.setXattr(x)
+		s.nextVersion = max(s.nextVersion, x.version+1)
 	case editUnxattr:
-		return n.xattrs.unset(r.string())
+		return n.unsetXattr(r.string())
+	case editUnxattrs:
+		n.xattrs = nil
 	default:
 		return false
 	}
@@ -291,21 +325,8 @@ func (s *Server) applyInode(record *reader) {
 		}
 		n.dir.parent, n.dir.next = parent, next
 	}
-	r.key(&n.data)
-	var x content
-	r.key(&x)
-	seq := uint32(r.u64())
-	if x.key == 0 {
-		n.xattrs = nil
-	} else {
-		if n.xattrs == nil {
-			n.xattrs = &xattrs{}
-		}
-		n.xattrs.content, n.xattrs.seq = x, seq
-	}
 	r.u64() // expiry
 	r.u64() // last reader
 	n.mapped = s.wasMapped(ino)
 	s.nextIno = max(s.nextIno, ino+1)
-	s.nextVersion = max(s.nextVersion, n.data.version+1, x.version+1)
 }

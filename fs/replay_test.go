@@ -26,7 +26,13 @@ type storm struct {
 func (s *storm) node() uint64 { return s.nodes[s.rng.IntN(len(s.nodes))] }
 func (s *storm) name() []byte { return cstr(fmt.Sprint("name", s.rng.IntN(12))) }
 
-func (s *storm) offset() uint64 { return uint64(s.rng.IntN(5)*4096 + s.rng.IntN(3)*700) }
+func (s *storm) offset() uint64 {
+	off := uint64(s.rng.IntN(5)*4096 + s.rng.IntN(3)*700)
+	if s.rng.IntN(3) == 0 { // on both sides of where an extent begins
+		off += uint64(1+s.rng.IntN(3))*extentBytes - 8192
+	}
+	return off
+}
 
 func (s *storm) one() {
 	data := pattern(s.rng.Uint64(), s.rng.IntN(12000))
@@ -130,6 +136,9 @@ func (s *storm) readBack(t *testing.T) {
 // attach opens the memory of b as a successor of its process would.
 func (b *bench) attach(t testing.TB) *bench {
 	t.Helper()
+	b.mu.Lock()
+	b.left = nil // it is dead, and so is its upkeep
+	b.mu.Unlock()
 	fds := b.mem.FDs()
 	for _, fd := range []*int{&fds.Keys, &fds.Arena, &fds.Slots} {
 		dup, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -33,10 +33,11 @@ func MemoryConfig(quota int64, inodes int, secretmem crypt.Secretmem) crypt.Memo
 		perInode = 2*inodeEdit + 64 + maxName + unix.PathMax // with a name and a long symlink target
 		perPage  = blockEdit + maxName + 64                  // a block, or an attribute of one
 	)
+	keys := inodes + farKeys(quota)
 	return crypt.MemoryConfig{
 		Quota: quota, Spare: spare,
-		Keys:  inodes + 64, // those of versions being replaced
-		Meta:  int64(inodes)*perInode + quota/blockSize*perPage + spare/blockSize*blockEdit,
+		Keys:  keys + 64, // those of versions being replaced
+		Meta:  int64(inodes)*perInode + int64(keys)*keyEdit + quota/blockSize*perPage + spare/blockSize*blockEdit,
 		Slots: slotsSize, SlotFirst: slotFirstPages(),
 		Secretmem: secretmem,
 	}
@@ -50,8 +51,10 @@ type Server struct {
 	fuse    int
 	mem     *crypt.Memory
 	cfg     Config
-	control chan func() // run by serveControl
-	gone    atomic.Bool // stopped for good
+	control chan func()   // run by serveControl
+	upkeep  chan struct{} // wakes serveUpkeep, and
+	upkept  chan struct{} // tells its end
+	gone    atomic.Bool   // stopped for good
 
 	mu          mutex
 	tx          tx
@@ -66,10 +69,15 @@ type Server struct {
 	quotaPages  int64
 	mostPages   int64
 	usedTargets int // bytes; see longTarget
+	farKeys     int // in use, and
+	farLimit    int // how many there are
 	inodeLimit  int
 	readOnly    string // why, once the log was found damaged
 	wipes       uint64
 	proto       protocol
+
+	left     [][]uint32 // cells that the upkeep is to zero
+	replayed []block    // of an edit, while the log is replayed
 }
 
 // New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
@@ -90,13 +98,15 @@ func New(fuseFD int, mem *crypt.Memory, cfg Config) (*Server, error) {
 }
 
 func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
-	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, mostPages: math.MaxInt64, inodeLimit: cfg.Inodes}
+	s := &Server{fuse: fuseFD, mem: mem, cfg: cfg, quotaPages: cfg.Quota / blockSize, mostPages: math.MaxInt64, inodeLimit: cfg.Inodes, farLimit: farKeys(cfg.Quota)}
 	if cfg.Most > 0 {
 		s.mostPages = cfg.Most / blockSize
 	}
 	s.tx.s = s
 	s.control = make(chan func())
 	go s.serveControl()
+	s.upkeep, s.upkept = make(chan struct{}, 1), make(chan struct{})
+	go s.serveUpkeep(s.upkeep)
 	return s
 }
 
@@ -120,8 +130,9 @@ func (s *Server) clearIndex() {
 	// Numbers go on where they were: a node of an earlier session is unknown,
 	// never somebody else.
 	s.nextIno, s.nextVersion = max(s.nextIno, rootIno+1), max(s.nextVersion, 1)
-	s.usedInodes, s.files, s.usedPages, s.usedTargets = 0, 0, 0, 0
+	s.usedInodes, s.files, s.usedPages, s.usedTargets, s.farKeys = 0, 0, 0, 0, 0
 	s.tx.reset()
+	s.left = nil // whoever has cleared the index has the cells swept
 }
 
 // node finds the inode that a path led to. What a wipe destroyed is stale: the
@@ -201,4 +212,6 @@ func (s *Server) Serve(ready func()) error {
 // Close ends the server's own threads. Serve has returned.
 func (s *Server) Close() {
 	close(s.control)
+	close(s.upkeep)
+	<-s.upkept
 }

@@ -34,7 +34,7 @@ func (s *Server) fallocate(r *request) unix.Errno {
 		}
 	}
 	if errno != 0 {
-		s.discard(r)
+		s.discard(r, n)
 		return errno
 	}
 	n.changed(now())
@@ -104,13 +104,17 @@ func (s *Server) zero(r *request, n *inode, off, end int64) unix.Errno {
 	if !ok || n.data.blocks[pos].Cell == 0 {
 		return 0
 	}
+	idx := n.data.blocks[pos].idx
+	if errno := s.needKeys(r, n, idx, idx); errno != 0 {
+		return errno
+	}
 	b := &n.data.blocks[pos]
 	if errno := s.open(n, b, r.scratch); errno != 0 {
 		return errno
 	}
 	from := int(off % blockSize)
 	clear(r.scratch[from : from+int(end-off)])
-	if errno := s.sealFresh(r, n, &n.data, b.idx, r.scratch[:b.Len]); errno != 0 {
+	if errno := s.sealFresh(r, n, n.data.extent(idx), idx, r.scratch[:b.Len]); errno != 0 {
 		return errno
 	}
 	clear(r.scratch)
@@ -176,7 +180,7 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 	size := max(0, min(int64(min(in.Len, copyMax)), src.size-from, math.MaxInt64-to))
 	if size > 0 {
 		if errno := s.copyRange(r, src, dst, from, to, size); errno != 0 {
-			s.discard(r)
+			s.discard(r, dst)
 			return errno
 		}
 		t := now()
@@ -200,7 +204,7 @@ func (s *Server) copyRange(r *request, src, dst *inode, from, to, size int64) un
 	if !s.reserve(dst, dst.data.missing(uint64(to)/blockSize, uint64(end-1)/blockSize), end) {
 		return unix.ENOSPC
 	}
-	if errno := s.needKey(r, dst); errno != 0 {
+	if errno := s.needKeys(r, dst, uint64(to)/blockSize, uint64(end-1)/blockSize); errno != 0 {
 		return errno
 	}
 	for to < end {
@@ -209,7 +213,7 @@ func (s *Server) copyRange(r *request, src, dst *inode, from, to, size int64) un
 		if errno := s.read(r, src, from, chunk); errno != 0 {
 			return errno
 		}
-		if errno := s.seal(r, dst, &dst.data, uint64(to)/blockSize, in, chunk); errno != 0 {
+		if errno := s.seal(r, dst, uint64(to)/blockSize, in, chunk); errno != 0 {
 			return errno
 		}
 		from += int64(len(chunk))

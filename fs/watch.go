@@ -13,6 +13,7 @@ import (
 type Watch struct {
 	slots []byte
 	seen  [slotCount]uint64 // the request that was in each slot, by its unique
+	steps uint64
 }
 
 // NewWatch watches the slots of a crypt.Memory.
@@ -42,14 +43,15 @@ func (s *Server) wakeWatch() {
 	}
 }
 
-// ProgressMade is how far a server has come that starts.
+// ProgressMade is how far a server has come.
 type ProgressMade struct {
 	Steps   uint64
 	Serving bool // what its predecessor left behind is served
 }
 
 // Progress tells another process. Each step is a small one: a record of the
-// log, an inode, a request.
+// log, an inode, a block. Work that is as long as there is data takes steps;
+// an ordinary request takes none.
 func Progress(slots []byte) ProgressMade {
 	return ProgressMade{atomic.LoadUint64(as[uint64](slots[progressMade:])), atomic.LoadUint32(word32(slots, servingWord)) != 0}
 }
@@ -78,18 +80,26 @@ func (w *Watch) busy() bool {
 }
 
 // Look says whether any request is being served, and whether one of them was
-// already at the last look.
-func (w *Watch) Look() (busy, same bool) {
+// already at the last look, with no step taken since.
+func (w *Watch) Look() (busy, stuck bool) {
+	steps := Progress(w.slots).Steps
+	moved := steps != w.steps
+	w.steps = steps
 	for i := range slotCount {
 		off := slotsOff + i*slotSize
 		if atomic.LoadUint32(word32(w.slots, off)) == 0 {
 			w.seen[i] = 0
 			continue
 		}
-		unique := atomic.LoadUint64((*uint64)(unsafe.Pointer(&w.slots[off+8])))
+		unique := atomic.LoadUint64(uniqueIn(w.slots, i))
 		busy = true
-		same = same || unique == w.seen[i]
+		stuck = stuck || unique == w.seen[i]
 		w.seen[i] = unique
 	}
-	return busy, same
+	return busy, stuck && !moved
+}
+
+// uniqueIn is the field of the request in a slot that tells it from all others.
+func uniqueIn(slots []byte, slot int) *uint64 {
+	return as[uint64](slots[slotsOff+slot*slotSize+8:])
 }

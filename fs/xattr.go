@@ -14,21 +14,20 @@ import (
 const maxXattr = 64 << 10
 
 // xattrs holds an inode's extended attributes: names here, values sealed like
-// contents, under a key of their own because a truncation must not take them.
-// Each counts as one more inode: names are in memory, and there is a key for
-// everyone.
+// contents. Each counts as one more inode: names are in memory, and there is a
+// key for everyone.
 type xattrs struct {
-	content // key, version, seals; no blocks
-	seq     uint32
-	list    []xattr // by name
+	list []xattr // by name
 }
 
-// xattr is one attribute. seq tells its value from all earlier ones.
+// xattr is one attribute. Its value has a key of its own, which goes when
+// another value takes its place; so no key ever seals more than one value.
 type xattr struct {
-	name   string
-	size   int
-	seq    uint32
-	blocks []crypt.Sealed
+	name    string
+	size    int
+	key     crypt.Key
+	version uint64 // names the key in AADs; never used again
+	blocks  []crypt.Sealed
 }
 
 func (x *xattrs) find(name []byte) (int, bool) {
@@ -40,8 +39,8 @@ func (x *xattrs) find(name []byte) (int, bool) {
 	})
 }
 
-func (n *inode) xattrPlace(seq uint32, i int) crypt.Place {
-	return crypt.Place{Owner: n.ino, Version: n.xattrs.version, Index: uint64(seq)<<32 | uint64(i)}
+func (n *inode) xattrPlace(x *xattr, i int) crypt.Place {
+	return crypt.Place{Owner: n.ino, Version: x.version, Index: uint64(i)}
 }
 
 // checkXattr refuses what tmpfs does not store.
@@ -88,26 +87,17 @@ func (s *Server) setxattr(r *request) unix.Errno {
 	if !s.reserve(n, pages, noGrace) || !ok && s.usedInodes >= s.inodeLimit {
 		return unix.ENOSPC
 	}
-	if n.xattrs == nil {
-		x := &xattrs{}
-		if errno := s.newKey(&x.content); errno != 0 {
-			return errno
-		}
-		n.xattrs = x
-	}
 	fresh, errno := s.sealXattr(n, r.name, r.rest)
 	if errno != 0 {
-		s.trimXattrs(n)
 		return errno
 	}
 	s.usedPages += pages
 	if ok {
 		s.freeXattr(&n.xattrs.list[pos])
-		n.xattrs.list[pos] = fresh
 	} else {
-		n.xattrs.list = slices.Insert(n.xattrs.list, pos, fresh)
 		s.usedInodes++
 	}
+	n.setXattr(fresh)
 	n.ctime = now()
 	s.tx.xattr(n.ino, &fresh)
 	s.tx.put(n)
@@ -116,16 +106,20 @@ func (s *Server) setxattr(r *request) unix.Errno {
 
 // sealXattr seals a value straight from the request slot.
 func (s *Server) sealXattr(n *inode, name, value []byte) (xattr, unix.Errno) {
-	x := xattr{name: string(name), size: len(value), seq: n.xattrs.seq}
-	n.xattrs.seq++
+	x := xattr{name: string(name), size: len(value)}
+	var errno unix.Errno
+	if x.key, x.version, errno = s.newKey(); errno != 0 {
+		return x, errno
+	}
 	x.blocks = make([]crypt.Sealed, 0, (len(value)+blockSize-1)/blockSize)
 	for chunk := range slices.Chunk(value, blockSize) {
 		i := len(x.blocks)
 		x.blocks = append(x.blocks, crypt.Sealed{})
-		if !s.mem.Arena.Seal(n.xattrs.key, n.xattrPlace(x.seq, i), chunk, &x.blocks[i]) {
+		if !s.sealCell(x.key, n.xattrPlace(&x, i), chunk, &x.blocks[i]) {
 			for _, b := range x.blocks {
 				s.mem.Arena.Free(b.Cell)
 			}
+			s.mem.Keys.Erase(x.key)
 			return xattr{}, unix.ENOSPC
 		}
 	}
@@ -133,6 +127,7 @@ func (s *Server) sealXattr(n *inode, name, value []byte) (xattr, unix.Errno) {
 }
 
 func (s *Server) freeXattr(x *xattr) {
+	s.tx.freeKey(x.key)
 	for _, b := range x.blocks {
 		s.tx.freeCell(b.Cell)
 	}
@@ -156,7 +151,7 @@ func (s *Server) getxattr(r *request) unix.Errno {
 		return errno
 	}
 	for i := range x.blocks {
-		if err := s.mem.Arena.Open(n.xattrs.key, n.xattrPlace(x.seq, i), &x.blocks[i], out[i*blockSize:]); err != nil {
+		if err := s.mem.Arena.Open(x.key, n.xattrPlace(x, i), &x.blocks[i], out[i*blockSize:]); err != nil {
 			s.logf("inode %d: extended attribute: %v: refusing to return it", n.ino, err)
 			r.reply = nil
 			return unix.EIO
@@ -168,7 +163,7 @@ func (s *Server) getxattr(r *request) unix.Errno {
 // sized answers a request whose caller may ask for the size first: nil and no
 // error means that the answer is given.
 func (r *request) sized(size int) ([]byte, unix.Errno) {
-	want := int(as[getxattrIn](r.req).Size)
+	want := min(int(as[getxattrIn](r.req).Size), maxXattr)
 	if want == 0 {
 		*as[getxattrOut](r.small(sizeOf[getxattrOut]())) = getxattrOut{Size: uint32(size)}
 		return nil, 0
@@ -184,18 +179,26 @@ func (s *Server) listxattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	var names []byte
-	if n.xattrs != nil {
-		for _, x := range n.xattrs.list {
-			if r.in.Uid != 0 && strings.HasPrefix(x.name, "trusted.") {
-				continue
-			}
-			names = append(append(names, x.name...), 0)
+	size := 0
+	n.eachXattr(r, func(name string) { size += len(name) + 1 })
+	out, errno := r.sized(size)
+	if errno == 0 && out != nil {
+		out = out[:0]
+		n.eachXattr(r, func(name string) { out = append(append(out, name...), 0) })
+	}
+	return errno
+}
+
+// eachXattr goes through those that the caller of r may see.
+func (n *inode) eachXattr(r *request, f func(name string)) {
+	if n.xattrs == nil {
+		return
+	}
+	for i := range n.xattrs.list {
+		if name := n.xattrs.list[i].name; r.in.Uid == 0 || !strings.HasPrefix(name, "trusted.") {
+			f(name)
 		}
 	}
-	out, errno := r.sized(len(names))
-	copy(out, names)
-	return errno
 }
 
 func (s *Server) removexattr(r *request) unix.Errno {
@@ -214,22 +217,11 @@ func (s *Server) removexattr(r *request) unix.Errno {
 	s.freeXattr(&x)
 	s.usedPages -= int64(len(x.blocks))
 	s.usedInodes--
-	n.xattrs.list = slices.Delete(n.xattrs.list, pos, pos+1)
+	n.unsetXattr(x.name)
 	n.ctime = now()
 	s.tx.unxattr(n.ino, x.name)
-	s.trimXattrs(n)
 	s.tx.put(n)
 	return 0
-}
-
-// trimXattrs gives the key up with the last attribute.
-func (s *Server) trimXattrs(n *inode) {
-	if n.xattrs == nil || len(n.xattrs.list) > 0 {
-		return
-	}
-	s.tx.freeKey(n.xattrs.key)
-	n.xattrs = nil
-	s.tx.put(n)
 }
 
 // dropXattrs forgets all of n's.
@@ -238,29 +230,36 @@ func (s *Server) dropXattrs(n *inode) {
 		return
 	}
 	for i := range n.xattrs.list {
-		s.freeXattr(&n.xattrs.list[i])
-		s.usedPages -= int64(len(n.xattrs.list[i].blocks))
+		x := &n.xattrs.list[i]
+		s.freeXattr(x)
+		s.usedPages -= int64(len(x.blocks))
 	}
 	s.usedInodes -= len(n.xattrs.list)
-	n.xattrs.list = nil
-	s.trimXattrs(n)
+	n.xattrs = nil
+	s.tx.unxattrs(n.ino)
 }
 
-// set and unset are what the log's edits do.
+// setXattr, unsetXattr and setting to nil are what the log's edits do.
 
-func (x *xattrs) set(a xattr) {
-	pos, ok := x.find([]byte(a.name))
+func (n *inode) setXattr(a xattr) {
+	if n.xattrs == nil {
+		n.xattrs = &xattrs{}
+	}
+	pos, ok := n.xattrs.find([]byte(a.name))
 	if ok {
-		x.list[pos] = a
+		n.xattrs.list[pos] = a
 	} else {
-		x.list = slices.Insert(x.list, pos, a)
+		n.xattrs.list = slices.Insert(n.xattrs.list, pos, a)
 	}
 }
 
-func (x *xattrs) unset(name string) bool {
-	pos, ok := x.find([]byte(name))
+func (n *inode) unsetXattr(name string) bool {
+	pos, ok := n.xattrs.find([]byte(name))
 	if ok {
-		x.list = slices.Delete(x.list, pos, pos+1)
+		n.xattrs.list = slices.Delete(n.xattrs.list, pos, pos+1)
+	}
+	if ok && len(n.xattrs.list) == 0 {
+		n.xattrs = nil
 	}
 	return ok
 }

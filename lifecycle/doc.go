@@ -16,7 +16,7 @@
 //
 // The worker may be killed at any moment: another one finds in the shared
 // memory what it had done and what it was doing. One that is stopped, or that
-// holds a request for two seconds, is killed for it. Whatever must not fail,
+// holds a request for two seconds without a step, is killed for it. Whatever must not fail,
 // such as a wipe, the keeper does itself when no worker answers. If they cannot
 // be started, or do not stay up, it wipes and unmounts (patience.go).
 //

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs"
 )
 
 // How long to go on starting workers that do not stay up. Giving up costs the
@@ -56,6 +58,14 @@ func (p *patience) note(served time.Time, end error) {
 	if !outside {
 		p.faults++
 	}
+}
+
+// blameFor is how much the end of a worker says about the request that it served.
+func blameFor(end error) uint64 {
+	if errors.As(end, new(killed)) {
+		return fs.BlameKill
+	}
+	return fs.BlameCrash
 }
 
 func (p *patience) over() bool {

@@ -86,6 +86,7 @@ func (s *supervisor) keep() error {
 		} else if fs.Progress(s.memory.Slots()).Serving { // and we had not heard of it yet
 			served = time.Now()
 		}
+		fs.Blame(s.memory.Slots(), blameFor(err))
 		again, wiped := s.between(err == nil)
 		if !again {
 			return nil

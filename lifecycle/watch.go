@@ -13,11 +13,11 @@ func (s *supervisor) watch() {
 		w.Sleep()
 		for stuck := 0; ; {
 			time.Sleep(lookEvery)
-			busy, same := w.Look()
+			busy, still := w.Look()
 			if !busy {
 				break
 			}
-			if !same {
+			if !still {
 				stuck = 0
 				continue
 			}
