@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"tokenfs/cmd/internal/conf"
 )
 
 // An account is a user as in passwd(5).
@@ -120,14 +122,14 @@ func (a account) wanted() bool {
 
 // rootLogins looks at the one setting that is for this program.
 func rootLogins(path string) bool {
-	config, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}
-	for line := range strings.Lines(string(config)) {
-		key, value, _ := strings.Cut(line, "=")
-		if strings.TrimSpace(key) == "root-logins" {
-			return strings.TrimSpace(value) == "on"
+	defer f.Close()
+	for _, l := range conf.Read(f) {
+		if l.Key == "root-logins" && l.Err == nil {
+			return l.Value == "on"
 		}
 	}
 	return false

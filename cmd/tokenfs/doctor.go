@@ -15,10 +15,7 @@ func examine(args []string) error {
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
-	s, err := loadSettings()
-	if err != nil {
-		return err
-	}
+	s, mistakes := loadSettings()
 	path, nowhere := where(flags, *named, s)
 	if flags.Changed("mountpoint") && nowhere != nil {
 		return nowhere
@@ -30,7 +27,7 @@ func examine(args []string) error {
 	if err != nil {
 		return err
 	}
-	m := &doctor.Machine{Root: "/", UID: os.Geteuid(), Getenv: os.Getenv, Mountpoint: path, Nowhere: nowhere, Apps: e}
+	m := &doctor.Machine{Root: "/", UID: os.Geteuid(), Getenv: os.Getenv, Mountpoint: path, Nowhere: nowhere, Mistakes: mistakes, Apps: e}
 	if u, err := user.Current(); err == nil {
 		m.User = u.Username
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tokenfs/cmd/internal/conf"
 	"tokenfs/crypt"
 	"tokenfs/lifecycle"
 )
@@ -44,13 +44,7 @@ const (
 // keys of settings: in files as they are, in the environment in capitals with
 // TOKENFS_ before them, and _ for -.
 var keys = map[string]func(s *settings, value string) error{
-	"mountpoint": func(s *settings, value string) error {
-		if !filepath.IsAbs(value) {
-			return fmt.Errorf("%q is not an absolute path", value)
-		}
-		s.mountpoint = value
-		return nil
-	},
+	"mountpoint": func(s *settings, value string) (err error) { s.mountpoint, err = parsePath(value); return err },
 	"size":      func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
 	"inodes":    func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
 	"secretmem": func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
@@ -80,11 +74,11 @@ func loadSettings() (settings, error) {
 	if dir, err := os.UserConfigDir(); err == nil { // no home, no file
 		files = append(files, filepath.Join(dir, "tokenfs", "config"))
 	}
-	var err error
+	var mistakes []error
 	for _, path := range files {
-		err = errors.Join(err, s.loadFile(path))
+		mistakes = append(mistakes, s.loadFile(path))
 	}
-	return s, errors.Join(err, s.loadEnv(os.Environ()))
+	return s, errors.Join(append(mistakes, s.loadEnv(os.Environ())...)...)
 }
 
 func (s *settings) set(source, key, value string) error {
@@ -108,47 +102,35 @@ func (s *settings) loadFile(path string) error {
 	return s.parse(f, path)
 }
 
-// parse reads lines of "key = value"; # begins a comment line. The first mistake
-// is reported: what is no such file at all has one in every line.
+// parse takes what a file sets; see package conf. The first mistake is reported:
+// what is no such file at all has one in every line.
 func (s *settings) parse(r io.Reader, name string) (first error) {
 	mistake := func(err error) { first = cmp.Or(first, err) }
 	seen := make(map[string]int)
-	lines := bufio.NewScanner(r)
-	n := 0
-	for lines.Scan() {
-		n++
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		source := fmt.Sprintf("%s:%d", name, n)
-		key, value, ok := strings.Cut(line, "=")
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+	for _, l := range conf.Read(r) {
+		source := fmt.Sprintf("%s:%d", name, l.Number)
 		switch {
-		case !ok:
-			mistake(usageErrorf("%s: %q is not of the form key = value", source, line))
-		case keys[key] == nil:
-			mistake(usageErrorf("%s: unknown key %q: there are %s", source, key, keyNames()))
-		case seen[key] != 0:
-			mistake(usageErrorf("%s: %s was set in line %d already", source, key, seen[key]))
+		case l.Err != nil:
+			mistake(usageErrorf("%s: %w", source, l.Err))
+		case keys[l.Key] == nil:
+			mistake(usageErrorf("%s: unknown key %q: there are %s", source, l.Key, keyNames()))
+		case seen[l.Key] != 0:
+			mistake(usageErrorf("%s: %s was set in line %d already", source, l.Key, seen[l.Key]))
 		default:
-			seen[key] = n
-			mistake(s.set(source+": "+key, key, value))
+			seen[l.Key] = l.Number
+			mistake(s.set(source+": "+l.Key, l.Key, l.Value))
 		}
-	}
-	if err := lines.Err(); err != nil {
-		mistake(usageErrorf("%s:%d: %v", name, n+1, err))
 	}
 	return first
 }
 
 const envPrefix = "TOKENFS_"
 
-func (s *settings) loadEnv(env []string) (err error) {
+func (s *settings) loadEnv(env []string) (mistakes []error) {
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
 		key, ok := strings.CutPrefix(name, envPrefix)
-		if !ok {
+		if !ok || value == "" { // empty is as good as not set
 			continue
 		}
 		key = strings.ToLower(strings.ReplaceAll(key, "_", "-"))
@@ -157,9 +139,9 @@ func (s *settings) loadEnv(env []string) (err error) {
 			complainf("warning: %s in the environment is not a setting: there are %s", name, keyNames())
 			continue
 		}
-		err = errors.Join(err, s.set(name, key, value))
+		mistakes = append(mistakes, s.set(name, key, value))
 	}
-	return err
+	return mistakes
 }
 
 func envName(key string) string {
@@ -173,6 +155,18 @@ func keyNames() string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
+}
+
+// parsePath takes ~ for the home directory, as a shell would.
+func parsePath(text string) (string, error) {
+	path := text
+	if rest, ok := strings.CutPrefix(text, "~"); ok && (rest == "" || rest[0] == '/') {
+		path = os.Getenv("HOME") + rest
+	}
+	if !filepath.IsAbs(path) {
+		return "", fmt.Errorf("%q is not an absolute path", text)
+	}
+	return path, nil
 }
 
 // parseSize reads bytes, with K, M or G for powers of 1024. Room is given in
@@ -287,13 +281,14 @@ func where(flags *pflag.FlagSet, named string, set settings) (path string, err e
 	return lifecycle.Canonical(path)
 }
 
-// whichMount is where for verbs that need no other setting: one that is named on
-// the command line is found, and can be ended, whatever the files say.
-func whichMount(flags *pflag.FlagSet, named string) (path string, err error) {
+// whichMount is where for verbs that need no other setting: what the files and
+// the environment have wrong is told, and does not keep anybody from wiping.
+func whichMount(flags *pflag.FlagSet, named string) (string, error) {
 	var s settings
 	if !flags.Changed("mountpoint") {
+		var err error
 		if s, err = loadSettings(); err != nil {
-			return "", err
+			warn(err)
 		}
 	}
 	return where(flags, named, s)

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -46,10 +50,10 @@ func TestParseSize(t *testing.T) {
 
 func TestSettingsFile(t *testing.T) {
 	var s settings
-	err := s.parse(strings.NewReader("# comment\n\nsize = 16M\n  inodes=100\nsecretmem = off # no\n"), "f")
-	wantUsage(t, err, "f:5: secretmem", `"off # no"`, "auto, on or off")
+	err := s.parse(strings.NewReader("# comment\n\nsize = 16M\n  inodes=100\nsecretmem = no # off\n"), "f")
+	wantUsage(t, err, "f:5: secretmem", `"no"`, "auto, on or off")
 	s = settings{}
-	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M\n  inodes=100 \nsecretmem =off\nmountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\nprivate=require\n"), "f"); err != nil {
+	if err := s.parse(strings.NewReader("#comment\n\nsize = 16M # room\n  inodes=100 \nsecretmem =\"off\"\nmountpoint = /a b/c\noptions = noexec,ro\r\non-logout=keep\ngrace = 1m30s\nroot-logins = on\nprivate=require\n"), "f"); err != nil {
 		t.Fatal(err)
 	}
 	want := settings{mountpoint: "/a b/c", size: 16 << 20, inodes: 100, secretmem: crypt.SecretmemOff, options: []string{"noexec,ro"},
@@ -173,6 +177,102 @@ func TestInstalledConfig(t *testing.T) {
 	if s.size != lifecycle.DefaultSize || s.inodes != lifecycle.DefaultInodes {
 		t.Errorf("it shows other defaults than there are: %+v", s)
 	}
+}
+
+func TestMountpointBelowHome(t *testing.T) {
+	t.Setenv("HOME", "/home/u")
+	for in, want := range map[string]string{"~": "/home/u", "~/run/tokenfs": "/home/u/run/tokenfs", "/~/x": "/~/x"} {
+		if got, err := parsePath(in); got != want || err != nil {
+			t.Errorf("%q: %q, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "run", "~other/x", "./x"} {
+		if got, err := parsePath(in); err == nil {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
+// Every example that a page shows between fences can be read by what it is for.
+func TestExamplesInPages(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 4 {
+		t.Fatal(pages, err)
+	}
+	fence := regexp.MustCompile("(?ms)^```(.*?)\n(.*?)^```$")
+	seen := map[string]int{}
+	for _, page := range append(pages, "../../README.md", "../../SECURITY.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+			language, example := m[1], m[2]
+			seen[language]++
+			var err error
+			switch language {
+			case "conf": // tokenfs.conf(5)
+				err = new(settings).parse(strings.NewReader(example), "example")
+			case "sh":
+				err = shellReads(example)
+			case "json": // the middle of a file
+				if !json.Valid([]byte("{" + example + "}")) {
+					err = errors.New("not JSON")
+				}
+			case "ini": // systemd's
+				for line := range strings.Lines(example) {
+					if !regexp.MustCompile(`^(\[\w+\]|\w+=.*|#.*)?\n$`).MatchString(line) {
+						err = fmt.Errorf("line %q", line)
+					}
+				}
+			case "pam":
+				for line := range strings.Lines(example) {
+					if !regexp.MustCompile(`^(session|auth|account) +\w+ +pam_\w+\.so( .*)?\n$`).MatchString(line) {
+						err = fmt.Errorf("line %q", line)
+					}
+				}
+			case "dockerfile":
+				for line := range strings.Lines(example) {
+					if !regexp.MustCompile(`^([A-Z]+ .*|#.*)?\n$`).MatchString(line) {
+						err = fmt.Errorf("line %q", line)
+					}
+				}
+			case "text": // verbs, and what they do
+				for line := range strings.Lines(example) {
+					if f := strings.Fields(line); len(f) < 3 || f[0] != "tokenfs" || verbs[f[1]] == nil {
+						err = fmt.Errorf("line %q", line)
+					}
+				}
+			case "mermaid":
+			default:
+				err = errors.New("nobody knows how to read this kind")
+			}
+			if err != nil {
+				t.Errorf("%s: ```%s\n%s: %v", page, language, example, err)
+			}
+		}
+	}
+	if seen["conf"] == 0 || seen["sh"] < 10 {
+		t.Errorf("examples seen: %v", seen)
+	}
+}
+
+// shellReads has a shell read commands; where some begin with $, the rest is what
+// they say.
+func shellReads(example string) error {
+	if strings.Contains("\n"+example, "\n$ ") {
+		var commands strings.Builder
+		for line := range strings.Lines(example) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				commands.WriteString(command)
+			}
+		}
+		example = commands.String()
+	}
+	if out, err := exec.Command("bash", "-n", "-c", example).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // FuzzSettings: whatever a file says, what is taken is within bounds, and what

@@ -42,6 +42,13 @@ func complainf(format string, args ...any) {
 	}
 }
 
+// warn is for what does not keep a verb from its work.
+func warn(err error) {
+	for _, line := range printable.Lines(err) {
+		complainf("warning: %s", line)
+	}
+}
+
 // table prints lines whose cells, which tabs part, are below each other.
 type table struct{ w *tabwriter.Writer }
 

@@ -39,14 +39,9 @@ func unmount(args []string) error {
 	return nil
 }
 
-// clearDead is what systemd runs when a daemon has ended. A dead mount is to go
-// also where somebody is writing the settings just now.
+// clearDead is what systemd runs when a daemon has ended.
 func clearDead(flags *pflag.FlagSet, named string) error {
-	s, err := loadSettings()
-	if err != nil {
-		complainf("warning: %v", err)
-	}
-	path, err := where(flags, named, s)
+	path, err := whichMount(flags, named)
 	if err != nil {
 		return err
 	}

@@ -288,8 +288,8 @@ $XDG_CONFIG_HOME if that is set) and from /etc/tokenfs/config. The first one tha
 has a setting decides.
 
   flag           environment           in a file     value
-  MOUNTPOINT     TOKENFS_MOUNTPOINT    mountpoint    an absolute path in a file or
-    or --mountpoint                                  in the environment
+  MOUNTPOINT     TOKENFS_MOUNTPOINT    mountpoint    an absolute path, or with ~/
+    or --mountpoint                                  in a file or the environment
   --size         TOKENFS_SIZE          size          bytes, or with K, M or G after
                                                      them; 1M to 16G
   --inodes       TOKENFS_INODES        inodes        16 to 1048576
@@ -301,9 +301,12 @@ has a setting decides.
                                                      own logins get a mount, too
   --private      TOKENFS_PRIVATE       private       auto, require or off (for run)
 
+With a wrong one nothing is mounted, and what is mounted can be used, wiped and
+unmounted as before; tokenfs doctor shows it.
+
 example of a file:
     # what this machine can spare
-    size = 16M
+    size = 16M           # bytes, or K, M, G
     options = noexec
 `
 

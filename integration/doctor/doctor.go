@@ -58,6 +58,7 @@ type Machine struct {
 	Getenv     func(string) string
 	Mountpoint string
 	Nowhere    error             // why there is no mountpoint by default
+	Mistakes   error             // in tokenfs's settings, joined
 	Status     *lifecycle.Status // nil: nobody answers
 	StatusErr  error             // why not
 	Apps       *apps.Engine
@@ -69,6 +70,7 @@ var checks = []struct {
 	run  func(m *Machine, found *findings)
 }{
 	{"plaintext", plaintext},
+	{"configuration", configuration},
 	{"beneath", beneath},
 	{"mounted", mounted},
 	{"protections", protections},

@@ -186,6 +186,9 @@ var illnesses = []struct {
 		os.Mkdir(p.at("/run/user/1000/tokenfs"), 0o700)
 		p.unmounted()
 	}},
+	{"a setting that means nothing", "configuration", Broken, "f:3: no size", func(p *patient) {
+		p.Mistakes = errors.Join(errors.New("f:3: no size"), errors.New("g:1: no time"))
+	}},
 	{"not mounted", "mounted", Note, "nothing is mounted", func(p *patient) { p.unmounted() }},
 	{"not mounted, and apps linked", "mounted", Broken, "linked apps fail until it is: terraform", func(p *patient) {
 		p.link("terraform")

@@ -16,6 +16,20 @@ import (
 
 // What mounting needs, and whether it is mounted.
 
+// configuration are tokenfs's own settings. Nothing is mounted with one that
+// cannot be read; what is mounted goes on.
+func configuration(m *Machine, found *findings) {
+	mistakes := []error{m.Mistakes}
+	if joined, ok := m.Mistakes.(interface{ Unwrap() []error }); ok {
+		mistakes = joined.Unwrap()
+	}
+	for _, err := range mistakes {
+		if err != nil {
+			found.add(Broken, "correct it: tokenfs help settings has the values", "a setting keeps tokenfs from mounting: %v", err)
+		}
+	}
+}
+
 func kernel(m *Machine, found *findings) {
 	release, err := m.read("/proc/sys/kernel/osrelease")
 	var major, minor int

@@ -38,7 +38,7 @@ func (c command) settingsPage() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH TOKENFS.CONF 5 \"\" \"tokenfs %s\" \"File Formats\"\n", c.version)
 	b.WriteString(".SH NAME\ntokenfs.conf \\- settings of tokenfs\n.SH SYNOPSIS\n.nf\n/etc/tokenfs/config\n~/.config/tokenfs/config\nTOKENFS_* in the environment\n.fi\n.SH DESCRIPTION\n")
-	b.WriteString("A line is of the form \\fIkey = value\\fP, or a comment that begins with #, or empty.\nA key that is not known, or that is there twice, is an error.\n")
+	b.WriteString("A line is of the form \\fIkey = value\\fP, or a comment that begins with #, or empty.\nA comment may also stand behind a value, after a blank; a value may stand between\nquotes, and a path may begin with ~/.\nA key that is not known, or that is there twice, is an error.\n")
 	blocks(&b, c.settings)
 	b.WriteString(".SH SEE ALSO\n.BR tokenfs (1)\n")
 	return b.String()
