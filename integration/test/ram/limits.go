@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -96,6 +97,7 @@ func (l limits) judge(r *result, system, pattern string) (verdict, wrong string)
 		}
 	}
 	if len(not) > 0 {
+		slices.Sort(not)
 		return bad, "; must not be in: " + strings.Join(not, ", ")
 	}
 	return allowed, ""

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// report prints the table of a file of results, in Markdown, and fails when a cell in it
-// is not as the limits tell.
+// report prints the tables of files of results, in Markdown, and fails when a cell is
+// not as the limits tell.
 func report(args []string) error {
-	if len(args) != 1 {
-		return errors.New("usage: ram report RESULTS")
+	if len(args) == 0 {
+		return errors.New("usage: ram report RESULTS...")
 	}
-	all, err := loadResults(args[0])
+	all, err := loadResults(args)
 	if err != nil {
 		return err
 	}
@@ -22,88 +22,115 @@ func report(args []string) error {
 	if err != nil {
 		return err
 	}
-	text, wrong := table(all, l)
-	fmt.Print(text)
-	if len(wrong) > 0 {
-		fmt.Fprintf(os.Stderr, "\n%d cells are not as they must be:\n  %s\n", len(wrong), strings.Join(wrong, "\n  "))
+	p := page{limits: l, results: all}
+	fmt.Print(p.text())
+	if len(p.wrong) > 0 {
+		fmt.Fprintf(os.Stderr, "\n%d cells are not as they must be:\n  %s\n", len(p.wrong), strings.Join(p.wrong, "\n  "))
 		return errFailed
 	}
 	return nil
 }
 
-// table is one table a kernel: tokenfs's patterns, then the contents of the others.
-func table(all []result, l limits) (text string, wrong []string) {
+// A page has what was seen on every kernel: a table of tokenfs's patterns, one of what
+// the others leave, and the reasons for what was found.
+type page struct {
+	limits  limits
+	results []result
+	reasons []string
+	wrong   []string
+}
+
+func (p *page) text() string {
 	var b strings.Builder
-	var reasons []string
-	var kernels []string
-	for _, r := range all {
-		if !slices.Contains(kernels, r.Kernel) {
-			kernels = append(kernels, r.Kernel)
+	var states []string
+	for _, r := range p.results {
+		if !slices.Contains(states, r.State) {
+			states = append(states, r.State)
 		}
 	}
-	for _, kernel := range kernels {
-		rows := slices.DeleteFunc(slices.Clone(all), func(r result) bool { return r.Kernel != kernel })
-		others := slices.DeleteFunc(slices.Clone(systems), func(system string) bool {
-			return system == "tokenfs" || !slices.ContainsFunc(rows, func(r result) bool { return r.Cells[system][contents] != nil })
-		})
-		fmt.Fprintf(&b, "### %s\n\n%s, tokenfs %s, %s\n\n", kernel, rows[0].Release, rows[0].Program, rows[len(rows)-1].Date)
-		head := slices.Concat([]string{"state"}, patterns, others)
-		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
-		for _, r := range rows {
-			fmt.Fprintf(&b, "| %s |", r.State)
-			for i := range len(head) - 1 {
-				system, pattern := "tokenfs", ""
-				if i < len(patterns) {
-					pattern = patterns[i]
-				} else {
-					system, pattern = others[i-len(patterns)], contents
-				}
-				c := r.Cells[system][pattern]
-				if c == nil || c.Of == 0 {
-					b.WriteString(" |")
-					continue
-				}
-				verdict, why := l.judge(&r, system, pattern)
-				mark := ""
-				switch verdict {
-				case bad, blind:
-					mark = " **" + verdict + "**"
-					wrong = append(wrong, fmt.Sprintf("%s: %s: %s, %s: %d of %d bytes%s%s", r.Kernel, r.State, system, pattern, c.Found, c.Of, places(c), why))
-				case allowed:
-					mark = footnotes(&reasons, l, &r, pattern, c)
-				}
-				fmt.Fprintf(&b, " %s%s |", amount(c, pattern), mark)
+	row := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	table := func(title string, columns []string, cell func(state, column string) string) {
+		row(slices.Concat([]string{title}, columns)...)
+		row(slices.Repeat([]string{"---"}, len(columns)+1)...)
+		for _, state := range states {
+			cells := []string{state}
+			for _, column := range columns {
+				cells = append(cells, cell(state, column))
 			}
-			b.WriteString("\n")
+			if strings.Join(cells[1:], "") != "" {
+				row(cells...)
+			}
 		}
 		b.WriteString("\n")
 	}
-	for i, reason := range reasons {
+
+	row("kernel", "calls itself", "tokenfs", "date")
+	row("---", "---", "---", "---")
+	for i, r := range p.results {
+		if i == 0 || r.Kernel != p.results[i-1].Kernel {
+			row(r.Kernel, r.Release, r.Program, r.Date)
+		}
+	}
+	b.WriteString("\n")
+	table("tokenfs", patterns, func(state, pattern string) string { return p.cell(state, "tokenfs", pattern) })
+	others := slices.DeleteFunc(slices.Clone(systems), func(system string) bool { return system == "tokenfs" })
+	table("contents", others, func(state, system string) string { return p.cell(state, system, contents) })
+	for i, reason := range p.reasons {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, reason)
 	}
-	return b.String(), wrong
+	return b.String()
 }
 
-// amount is how much was found: whole tokens by their share, what is shorter in bytes.
+// cell is what was found, on all kernels, or on each where they differ.
+func (p *page) cell(state, system, pattern string) string {
+	var texts []string
+	on := map[string][]string{}
+	for _, r := range p.results {
+		c := r.Cells[system][pattern]
+		if r.State != state || c == nil || c.Of == 0 {
+			continue
+		}
+		text := amount(c, pattern)
+		switch verdict, why := p.limits.judge(&r, system, pattern); verdict {
+		case bad, blind:
+			text += " **" + verdict + "**"
+			p.wrong = append(p.wrong, fmt.Sprintf("%s: %s: %s, %s: %d of %d bytes%s%s", r.Kernel, state, system, pattern, c.Found, c.Of, places(c), why))
+		case allowed:
+			text += p.footnotes(&r, pattern, c)
+		}
+		if on[text] == nil {
+			texts = append(texts, text)
+		}
+		on[text] = append(on[text], r.Kernel)
+	}
+	if len(texts) > 1 {
+		for i, text := range texts {
+			texts[i] = text + " on " + strings.Join(on[text], ", ")
+		}
+	}
+	return strings.Join(texts, "; ")
+}
+
+// amount is how much was found: of whole tokens their share, of what is shorter bytes.
 func amount(c *cell, pattern string) string {
 	switch {
 	case c.Found == 0:
 		return "0"
 	case pattern == contents || pattern == recovered || pattern == ciphertext:
-		return fmt.Sprintf("%.3g %%", 100*float64(c.Found)/float64(c.Of))
+		return fmt.Sprintf("%.0f %%", max(1, 100*float64(c.Found)/float64(c.Of)))
 	}
-	return fmt.Sprintf("%d bytes", c.Found)
+	return fmt.Sprintf("%d of %d bytes", c.Found, c.Of)
 }
 
 // footnotes refers to the reasons for what was found, and adds those that are new.
-func footnotes(reasons *[]string, l limits, r *result, pattern string, c *cell) string {
+func (p *page) footnotes(r *result, pattern string, c *cell) string {
 	var marks []string
 	for where := range c.Where {
-		reason := l.reason(r, pattern, where)
-		i := slices.Index(*reasons, reason)
+		reason := p.limits.reason(r, pattern, where)
+		i := slices.Index(p.reasons, reason)
 		if i < 0 {
-			i = len(*reasons)
-			*reasons = append(*reasons, reason)
+			i = len(p.reasons)
+			p.reasons = append(p.reasons, reason)
 		}
 		if mark := fmt.Sprintf("(%d)", i+1); !slices.Contains(marks, mark) {
 			marks = append(marks, mark)

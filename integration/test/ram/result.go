@@ -42,19 +42,25 @@ func (r *result) save(path string) error {
 	return f.Close()
 }
 
-func loadResults(path string) (all []result, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(b)) {
-		var r result
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+func loadResults(paths []string) (all []result, err error) {
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
 		}
-		// A state that was looked at again counts as it was seen last.
-		all = slices.DeleteFunc(all, func(o result) bool { return o.Kernel == r.Kernel && o.State == r.State })
-		all = append(all, r)
+		for line := range strings.Lines(string(b)) {
+			var r result
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+			// A state that was looked at again counts as it was seen last.
+			i := slices.IndexFunc(all, func(o result) bool { return o.Kernel == r.Kernel && o.State == r.State })
+			if i < 0 {
+				all = append(all, r)
+			} else {
+				all[i] = r
+			}
+		}
 	}
 	return all, nil
 }

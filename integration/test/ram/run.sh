@@ -13,7 +13,7 @@
 #   --cpu CPU         what QEMU is to emulate; default: $machine_cpu below
 #
 # Needs root, bin/tokenfs, and from Debian what it then installs itself. Prints each
-# look, then the table; results are left in build/ram/results. Exit status: 0 all is as
+# look, then the tables; results are left in build/ram/results, a file a run. Exit status: 0 all is as
 # the file limits tells, 1 something is not or was not run, 2 usage.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,7 +49,13 @@ while [ $# -gt 0 ]; do
 	shift 2
 done
 for state in $only; do
-	case " $(echo $states $last_states) " in *" $state "*) ;; *) echo "run.sh: no state $state: there are $(echo $states $last_states)" >&2; exit 2 ;; esac
+	case " $states $last_states " in
+	*" $state "*) ;;
+	*)
+		echo "run.sh: there is no state $state, but these: $states $last_states" >&2
+		exit 2
+		;;
+	esac
 done
 
 if [ "$(id -u)" != 0 ]; then
@@ -60,7 +66,8 @@ fi
 "$here/../vm/system.sh" ram "$here/guest/provision" gocryptfs gnome-keyring libsecret-tools openssh-client
 "$here/payload.sh"
 
-ram=$vm/ram results=$vm/results
+ram=$vm/ram results=$vm/results/$(date +%Y%m%d-%H%M%S)
+mkdir -p "$vm/results"
 program=$(git -C "$repo" describe --tags --always --dirty)
 work=$(mktemp -d /dev/shm/ram.XXXXXX)
 trap 'halt; rm -rf "$work"' EXIT

@@ -3,9 +3,9 @@
 # function state_NAME, with _ for -, that gives tokens to $systems, does to them what
 # the state is called after, and looks. What may be found then is told by the file limits.
 
-# In this order a machine goes through them. Those of the second line end it.
-states='nothing held written read rewritten replaced deleted truncated wiped-path wiped
-	unmounted worker-killed keeper-killed both-killed logged-out pressure oom suspended'
+# In this order a machine goes through them. The last ones end it.
+states='nothing held written read rewritten replaced deleted truncated wiped-path wiped unmounted'
+states="$states worker-killed keeper-killed both-killed logged-out pressure oom suspended"
 last_states='panic hibernated'
 
 # A state is of these where it names no others: the agents' programs are slow.

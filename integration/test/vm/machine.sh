@@ -26,9 +26,10 @@ boot() {
 	machine_port=${VM_PORT:-$((20000 + $$ % 20000))}
 	# The mitigations guard against speculation, which an emulator does not do; and a
 	# busy host must not make the guest distrust the TSC, for every other clock is slow
-	# here. restrict=on: nothing gets out of the machine, only ssh gets in.
+	# here. restrict=on: nothing gets out of the machine, only ssh gets in. setsid: for
+	# the scheduler it is one group, as each other session on a busy host.
 	# shellcheck disable=SC2086 # several words each
-	qemu-system-x86_64 -M q35 $machine_cpu -m "$machine_memory" \
+	setsid qemu-system-x86_64 -M q35 $machine_cpu -m "$machine_memory" \
 		-nodefaults -no-user-config -display none -no-reboot -snapshot \
 		-kernel "${vm:?}/${machine_kernel:-vmlinuz}" \
 		-append "root=/dev/nvme0n1 rw console=ttyS0 quiet mitigations=off tsc=reliable $*" \
