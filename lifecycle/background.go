@@ -15,6 +15,9 @@ import (
 // ready. Only Start sets it.
 const readyVar = "_TOKENFS_READY"
 
+// extraFD is the first descriptor after that one.
+const extraFD = 4
+
 // ErrDaemon is what Start fails with when the daemon has already said why.
 type ErrDaemon struct{ ExitCode int }
 
@@ -52,7 +55,7 @@ func begin(cmd *exec.Cmd) (*starting, error) {
 	}
 	defer write.Close()
 	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{write}
+	cmd.ExtraFiles = append([]*os.File{write}, cmd.ExtraFiles...)
 	cmd.Env = append(cmd.Env, readyVar+"=3")
 	if err := cmd.Start(); err != nil {
 		read.Close()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,7 @@ import (
 
 // A child is a worker as its keeper sees it.
 type child struct {
-	pid     int
+	process
 	waits   *handover
 	conn    *net.UnixConn
 	died    chan struct{} // it is a zombie: its pid is still its own
@@ -25,12 +26,15 @@ type child struct {
 	notes   *fs.Notifier
 	locked  *lockedDown // set before ready
 	logf    func(format string, args ...any)
+
+	ending sync.Mutex
+	reaped bool // nothing is to be sent to it any more
 }
 
 // connect waits for the process to come for what it is to have.
 func (c *child) connect() (*net.UnixConn, error) {
 	defer c.waits.close()
-	conn, err := c.waits.accept(c.pid)
+	conn, err := c.waits.accept(c.process)
 	if err == nil {
 		c.conn = conn
 	}
@@ -48,7 +52,7 @@ func (c *child) await() {
 		}
 		if err == nil && info.code == cldStopped {
 			c.logf("somebody stopped the worker")
-			unix.Kill(c.pid, unix.SIGKILL) // and is not our doing
+			c.process.kill() // and is not our doing
 			for waitid(c.pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
 			}
 		}
@@ -58,8 +62,12 @@ func (c *child) await() {
 }
 
 func (c *child) kill() {
-	c.ours.Store(true)
-	unix.Kill(c.pid, unix.SIGKILL)
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	if !c.reaped {
+		c.ours.Store(true)
+		c.process.kill()
+	}
 }
 
 // reap says how a dead process ended; nil if it ended by itself.
@@ -67,6 +75,10 @@ func (c *child) reap() error {
 	if c.conn != nil {
 		c.conn.Close()
 	}
+	c.ending.Lock()
+	defer c.ending.Unlock()
+	c.reaped = true
+	defer c.process.close()
 	var ws unix.WaitStatus
 	for {
 		switch _, err := unix.Wait4(c.pid, &ws, 0, nil); err {

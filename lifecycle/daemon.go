@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,9 +74,10 @@ type daemon struct {
 	limit  memoryLimit // when it was mounted
 	wanted room        // without it
 
-	program  program
-	run      runKeeper
-	upgrades int
+	program     program
+	run         runKeeper
+	upgrades    int
+	isUpgrading atomic.Bool
 
 	served chan error // the filesystem is over
 	end    chan struct{}

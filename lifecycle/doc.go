@@ -20,15 +20,16 @@
 // such as a wipe, the keeper does itself when no worker answers. If they cannot
 // be started, or do not stay up, it wipes and unmounts (patience.go).
 //
-// No descriptor crosses an exec. A fresh process first makes itself unreadable
-// for its user, then comes for them over a socket whose two ends know each other
-// by pid (handover.go). An upgrade (upgrade.go, resume.go) hands everything to a
-// holder, a third process, while the keeper executes the new program in its own
-// place; the new worker is a restarted one like any other. There is no way back
-// from there, so the new program first plays it all with a filesystem that is
-// nobody's (rehearsal.go).
+// No descriptor of the filesystem crosses an exec. A fresh process first makes
+// itself unreadable for its user, then claims them over an end of a socket pair
+// that it was started with; the giver knows it by its pidfd (handover.go,
+// process.go). An upgrade (upgrade.go, resume.go) hands everything to a holder, a
+// third process (upgradeholder.go), while the keeper executes the new program in
+// its own place; the new worker is a restarted one like any other. There is no
+// way back from there, so the new program first plays it all with a filesystem
+// that is nobody's (rehearsal.go).
 //
-// The worker dies with the keeper, and then nobody has the keys.
+// Worker and holder die with the keeper, and then nobody has the keys.
 //
 // For a command (run.go) there is a third process: the launcher, which makes
 // the namespaces, mounts in them, hands the mount to a keeper outside, and then

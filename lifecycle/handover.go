@@ -1,11 +1,13 @@
 package lifecycle
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -13,93 +15,195 @@ import (
 )
 
 // No descriptor of the filesystem ever crosses an exec: a fresh process can be
-// read by its user until its first instruction of ours has run. So it makes
-// itself unreadable first, and then asks for them over a socket, whose two ends
-// know each other by the kernel's word for their pids.
+// read by its user until its first instruction of ours has run. What crosses is
+// one end of a socket pair. The new process makes itself unreadable, and then
+// claims what it is to have: it makes another pair, and sends one end of that.
+//
+//	giver                                  taker
+//	newHandover ────── fork, exec ───────▶ (the end, and nothing else)
+//	                                       Harden, checkUnwatched
+//	accept      ◀───── an end of a pair ── claimHandover
+//	sendState   ────── descriptors ──────▶ receiveState
+//
+// Two things decide who gets it, and neither is a pid. The end is no name that
+// somebody could read or guess: only a process that may trace the taker could get
+// at it. And with the claim the kernel tells which process sent it. The giver
+// holds that one by its pidfd, which tells that it lives: so its pid is no other's.
 
 // handoverTimeout bounds each step of a handover. All of it takes microseconds,
 // but on a machine that is overloaded a process may take its time to get there.
 const handoverTimeout = 5 * time.Second
 
-// A handover is a socket in the abstract namespace that waits for one process.
-type handover struct{ listener *net.UnixListener }
+// handoverFD is where a process that was started finds its end. One that was
+// replaced by exec is told.
+const handoverFD = 3
 
-// newHandover has the kernel choose a name: nobody can have claimed it before.
-func newHandover() (*handover, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix"})
+// A handover is the giver's end.
+type handover struct{ conn *net.UnixConn }
+
+// newHandover also returns the end for the process that is to be started, for
+// the caller to close.
+func newHandover() (h *handover, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socket for a process to come: %w", err)
+		return nil, nil, fmt.Errorf("socket pair for a handover: %w", err)
 	}
-	return &handover{l}, nil
+	theirs = os.NewFile(uintptr(fds[1]), "handover")
+	if h, err = openHandover(fds[0]); err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return h, theirs, nil
 }
 
-func (h *handover) name() string { return h.listener.Addr().String() }
-
-// accept waits for process pid and no other.
-func (h *handover) accept(pid int) (*net.UnixConn, error) {
-	h.listener.SetDeadline(time.Now().Add(handoverTimeout))
-	for {
-		conn, err := h.listener.AcceptUnix()
-		if err != nil {
-			return nil, fmt.Errorf("waiting for process %d: %w", pid, err)
-		}
-		if peer, err := peerOf(conn); err == nil && int(peer.Pid) == pid {
-			return conn, nil
-		}
-		conn.Close() // somebody who read the name on a command line
+// openHandover takes over the giver's end as a descriptor.
+func openHandover(fd int) (*handover, error) {
+	// The kernel then adds to each message whose it is.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("socket for a handover: SO_PASSCRED: %w", err)
 	}
+	conn, err := connOf(fd)
+	if err != nil {
+		return nil, err
+	}
+	return &handover{conn}, nil
 }
 
-func (h *handover) close() { h.listener.Close() }
-
-// connectTo connects to the handover that process pid holds open.
-func connectTo(name string, pid int) (*net.UnixConn, error) {
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+// connOf takes over a connected socket.
+func connOf(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "handover")
+	defer f.Close()
+	conn, err := net.FileConn(f)
 	if err != nil {
-		return nil, fmt.Errorf("connect to process %d: %w", pid, err)
+		return nil, fmt.Errorf("socket for a handover: %w", err)
 	}
-	if peer, err := peerOf(conn); err != nil || int(peer.Pid) != pid {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("the socket is not process %d's", pid)
+		return nil, errors.New("socket for a handover: it is of another family")
 	}
-	return conn, nil
+	return u, nil
 }
 
-// sendState passes a value and descriptors, which stay the sender's.
+// accept waits for a claim by p and by no other.
+func (h *handover) accept(p process) (*net.UnixConn, error) {
+	for range maxClaims {
+		var fd, pid int
+		err := readWithin(h.conn, handoverTimeout, func() (err error) {
+			fd, pid, err = h.next()
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("waiting for process %d: %w", p.pid, err)
+		}
+		// In this order: it was p's pid when the message was sent, as p has lived
+		// from before that until now.
+		if fd >= 0 && pid == p.pid && p.alive() {
+			return connOf(fd)
+		}
+		closeAll([]int{fd})
+	}
+	return nil, fmt.Errorf("waiting for process %d: others claim what it is to have", p.pid)
+}
+
+// maxClaims is how many are looked at: all but the last were a thief's.
+const maxClaims = 100
+
+// next receives a message, which may be anybody's: the descriptor that came with
+// it, or -1, and the pid of its sender.
+func (h *handover) next() (fd, pid int, err error) {
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
+	_, oobn, _, _, err := h.conn.ReadMsgUnix(make([]byte, 1), oob)
+	if err != nil {
+		return -1, 0, err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return -1, 0, nil
+	}
+	fd = -1
+	for _, m := range messages {
+		if fds, err := unix.ParseUnixRights(&m); err == nil && len(fds) > 0 {
+			closeAll([]int{fd})
+			fd = fds[0]
+			closeAll(fds[1:])
+		} else if sender, err := unix.ParseUnixCredentials(&m); err == nil {
+			pid = int(sender.Pid)
+		}
+	}
+	return fd, pid, nil
+}
+
+// file lends the giver's end, to be passed to the process that is to give.
+func (h *handover) file() (*os.File, error) { return h.conn.File() }
+
+func (h *handover) close() { h.conn.Close() }
+
+// claimHandover asks for what this process is to have. It comes after Harden,
+// and uses up fd.
+func claimHandover(fd int) (*net.UnixConn, error) {
+	unix.CloseOnExec(fd)
+	defer unix.Close(fd)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket pair for a handover: %w", err)
+	}
+	defer unix.Close(pair[1])
+	if err := unix.Sendmsg(fd, []byte{0}, unix.UnixRights(pair[1]), nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("claim what is to be handed over: %w", err)
+	}
+	return connOf(pair[0])
+}
+
+// stateLimit is for one message of a handover.
+const stateLimit = 256 << 10
+
+// sendState passes a value and descriptors, which stay the sender's: its length,
+// with the descriptors, and then itself. So the receiver reads no more than it.
 func sendState(conn *net.UnixConn, v any, fds ...int) error {
-	line, err := encode(v)
+	body, err := json.Marshal(v)
+	if err == nil && len(body) > stateLimit {
+		err = fmt.Errorf("%d bytes are more than can be handed over", len(body))
+	}
 	if err != nil {
 		return err
 	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
 	conn.SetWriteDeadline(time.Now().Add(handoverTimeout))
-	_, _, err = conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
+	if _, _, err = conn.WriteMsgUnix(binary.BigEndian.AppendUint32(nil, uint32(len(body))), rights, nil); err == nil {
+		_, err = conn.Write(body)
+	}
 	return err
 }
 
 // noDeadline is for messages that come when they come.
-var noDeadline time.Time
+const noDeadline time.Duration = 0
 
 // receiveState fills v and returns want descriptors.
 func receiveState(conn *net.UnixConn, v any, want int) ([]int, error) {
-	return receiveWithin(conn, handoverTimeout, v, want)
+	return receiveWithin(conn, handoverTimeout, v, want, want)
 }
 
-func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, want int) ([]int, error) {
-	conn.SetReadDeadline(time.Now().Add(limit))
-	return receiveFDs(conn, v, want, want)
-}
-
-// awaitState is receiveState without descriptors and without a deadline.
+// awaitState waits as long as it takes for a value without descriptors.
 func awaitState(conn *net.UnixConn, v any) error {
-	conn.SetReadDeadline(noDeadline)
-	_, err := receiveFDs(conn, v, 0, 0)
+	_, err := receiveWithin(conn, noDeadline, v, 0, 0)
 	return err
 }
 
-// receiveFDs takes from least to most descriptors.
-func receiveFDs(conn *net.UnixConn, v any, least, most int) ([]int, error) {
-	buf, oob := make([]byte, requestLimit), make([]byte, unix.CmsgSpace(4*(most+1)))
-	n, oobn, flags, _, err := conn.ReadMsgUnix(buf, oob)
+// receiveWithin takes from least to most descriptors. The limit is for the
+// message to begin.
+func receiveWithin(conn *net.UnixConn, limit time.Duration, v any, least, most int) ([]int, error) {
+	length, oob := make([]byte, 4), make([]byte, unix.CmsgSpace(4*(most+1)))
+	var n, oobn, flags int
+	err := readWithin(conn, limit, func() (err error) {
+		n, oobn, flags, _, err = conn.ReadMsgUnix(length, oob)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,17 +213,42 @@ func receiveFDs(conn *net.UnixConn, v any, least, most int) ([]int, error) {
 		list, rightsErr := unix.ParseUnixRights(&m)
 		fds, err = append(fds, list...), errors.Join(err, rightsErr)
 	}
+	size := binary.BigEndian.Uint32(length)
+	if err == nil && (n < len(length) || size > stateLimit) {
+		err = errors.New("a handover's message has no length that makes sense")
+	}
 	if err == nil && (len(fds) < least || len(fds) > most || flags&unix.MSG_CTRUNC != 0) {
 		err = fmt.Errorf("%d descriptors came, not %d", len(fds), most)
 	}
 	if err == nil {
-		err = json.Unmarshal(buf[:n], v)
+		body := make([]byte, size)
+		conn.SetReadDeadline(time.Now().Add(handoverTimeout))
+		if _, err = io.ReadFull(conn, body); err == nil {
+			err = json.Unmarshal(body, v)
+		}
 	}
+	conn.SetReadDeadline(time.Time{})
 	if err != nil {
 		closeAll(fds)
 		return nil, err
 	}
 	return fds, nil
+}
+
+// readWithin reads what is to begin within a limit. That is counted in steps, so
+// that a pause of both processes, in a frozen cgroup, takes no more than one.
+func readWithin(conn *net.UnixConn, limit time.Duration, read func() error) error {
+	const step = handoverTimeout / 10
+	for waited := step; ; waited += step {
+		var end time.Time
+		if limit != noDeadline {
+			end = time.Now().Add(step)
+		}
+		conn.SetReadDeadline(end)
+		if err := read(); !errors.Is(err, os.ErrDeadlineExceeded) || waited >= limit {
+			return err
+		}
+	}
 }
 
 // A rightsReader reads a stream on which descriptors may come; it keeps the
@@ -161,6 +290,8 @@ func (r *rightsReader) close() {
 
 func closeAll(fds []int) {
 	for _, fd := range slices.Backward(fds) {
-		unix.Close(fd)
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,8 @@ import (
 // outside, and then executes the command in its own place, so that the command
 // is a child of tokenfs run as it would be of a shell.
 
-// launcherVar holds the name of the handover of the tokenfs run it is part of.
+// launcherVar holds the number of the descriptor that is the launcher's end of a
+// handover by the tokenfs run it is part of.
 const launcherVar = "_TOKENFS_LAUNCHER"
 
 // launchOrder is what a launcher is told first.
@@ -40,14 +42,14 @@ type privateMount struct {
 
 // launchAnswer is what it says when it has mounted, or could not.
 type launchAnswer struct {
-	Error    string `json:"error,omitempty"`
-	Kind     Kind   `json:"kind,omitempty"`
-	Refused  bool   `json:"refused,omitempty"` // namespaces are, by this machine
-	Handover string `json:"handover,omitempty"`
+	Error   string `json:"error,omitempty"`
+	Kind    Kind   `json:"kind,omitempty"`
+	Refused bool   `json:"refused,omitempty"` // namespaces are, by this machine
 }
 
 // launchGo is the last word: the filesystem is being served. Before it, the
-// same message says who will serve.
+// same message says who will serve; with it come the giver's end of a handover to
+// that process, and its pidfd.
 type launchGo struct {
 	Keeper int `json:"keeper"`
 }
@@ -89,9 +91,12 @@ func Launch(argv []string) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process unreadable: prctl PR_SET_DUMPABLE: %w", err)
 	}
-	name := os.Getenv(launcherVar)
+	end, err := strconv.Atoi(os.Getenv(launcherVar))
 	os.Unsetenv(launcherVar)
-	conn, err := connectTo(name, os.Getppid())
+	if err != nil {
+		return fmt.Errorf("internal error: %s makes no sense", launcherVar)
+	}
+	conn, err := claimHandover(end)
 	if err != nil {
 		return err
 	}
@@ -99,7 +104,6 @@ func Launch(argv []string) error {
 	if _, err := receiveState(conn, &order, 0); err != nil {
 		return fmt.Errorf("launch: %w", err)
 	}
-	conn.SetDeadline(noDeadline)
 	if err := order.prepare(conn); err != nil {
 		return err
 	}
@@ -135,14 +139,8 @@ func lookCommand(name string) (string, error) {
 // prepare mounts if that is ordered, and returns when there is a filesystem.
 func (o *launchOrder) prepare(conn *net.UnixConn) error {
 	var answer launchAnswer
-	var waits *handover
 	m, err := o.mount()
-	if err == nil {
-		waits, err = newHandover()
-	}
-	if err == nil {
-		answer.Handover = waits.name()
-	} else {
+	if err != nil {
 		refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 		answer = launchAnswer{Error: err.Error(), Kind: KindOf(err), Refused: refused}
 	}
@@ -152,18 +150,25 @@ func (o *launchOrder) prepare(conn *net.UnixConn) error {
 	if err != nil {
 		return ErrLaunch
 	}
-	conn.SetWriteDeadline(noDeadline)
 	var next launchGo
-	if err := awaitState(conn, &next); err != nil {
-		return ErrLaunch // it was not to be, and tokenfs run has said why
-	}
 	if o.Private == nil {
-		waits.close()
+		if awaitState(conn, &next) != nil {
+			return ErrLaunch // it was not to be, and tokenfs run has said why
+		}
 		return nil
 	}
 	defer m.close()
-	keeper, err := waits.accept(next.Keeper)
-	waits.close()
+	ends, err := receiveWithin(conn, noDeadline, &next, 2, 2)
+	if err != nil {
+		return ErrLaunch
+	}
+	h, err := openHandover(ends[0])
+	if err != nil {
+		return err
+	}
+	keeper, err := h.accept(process{next.Keeper, ends[1]})
+	h.close()
+	unix.Close(ends[1])
 	if err != nil {
 		return err
 	}

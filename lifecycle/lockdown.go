@@ -37,7 +37,12 @@ func (w *workerProcess) lockDown() (err error) {
 		}
 	}
 	defer closeAll(fds)
-	if err := sendState(w.conn, toKeeper{Locked: &said}, fds...); err != nil {
+	line, err := encode(toKeeper{Locked: &said})
+	if err == nil {
+		w.conn.SetWriteDeadline(time.Now().Add(handoverTimeout))
+		_, _, err = w.conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
+	}
+	if err != nil {
 		return fmt.Errorf("tell the keeper of the sandbox: %w", err)
 	}
 	return w.conn.SetDeadline(time.Time{})

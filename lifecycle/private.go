@@ -7,7 +7,7 @@ import (
 )
 
 // private says whether the mount is not for this process to make.
-func (k runKeeper) private() bool { return k.Handover != "" }
+func (k runKeeper) private() bool { return k.Handover != 0 }
 
 // takeMount gets from a launcher what it mounted in its namespace. By now this
 // process is unreadable for its user.
@@ -15,14 +15,13 @@ func (k runKeeper) takeMount() (*mount, error) {
 	if err := checkUnwatched(); err != nil {
 		return nil, err
 	}
-	conn, err := connectTo(k.Handover, k.Launcher)
+	conn, err := claimHandover(k.Handover)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	var st privateState
-	conn.SetReadDeadline(noDeadline) // it may be waiting for a lock; its end is noticed
-	fds, err := receiveFDs(conn, &st, 2, 3)
+	fds, err := receiveWithin(conn, noDeadline, &st, 2, 3) // it may be waiting for a lock; its end is noticed
 	if err != nil {
 		return nil, fmt.Errorf("taking over the mount: %w", err)
 	}

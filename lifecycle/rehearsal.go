@@ -35,7 +35,7 @@ const rehearsalLimit = 2 * handoverTimeout
 
 // rehearse says why a program cannot take over.
 func (d *daemon) rehearse(program *os.File) error {
-	c, err := d.worker.spawn(rehearsalRole, 0)
+	c, err := d.worker.spawn(rehearsalRole)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (d *daemon) rehearse(program *os.File) error {
 		return fmt.Errorf("arrange a rehearsal: %w", err)
 	}
 	var failed string
-	if _, err := receiveWithin(conn, rehearsalLimit+handoverTimeout, &failed, 0); err != nil {
+	if _, err := receiveWithin(conn, rehearsalLimit+handoverTimeout, &failed, 0, 0); err != nil {
 		return fmt.Errorf("hear of the rehearsal: %w", err)
 	}
 	if failed != "" {
@@ -63,11 +63,7 @@ func (d *daemon) rehearse(program *os.File) error {
 }
 
 // beRehearsal directs one, being holder and kernel to the new program.
-func beRehearsal(name string) error {
-	conn, err := connectTo(name, os.Getppid())
-	if err != nil {
-		return err
-	}
+func beRehearsal(conn *net.UnixConn) error {
 	var r rehearsal
 	fds, err := receiveState(conn, &r, 1)
 	if err != nil {
@@ -95,11 +91,8 @@ func (r *rehearsal) play(program int) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix"})
-	if err != nil {
-		return err
-	}
-	control, err := l.File()
+	// Nobody connects to it, or could.
+	control, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -107,11 +100,12 @@ func (r *rehearsal) play(program int) error {
 	if err != nil {
 		return err
 	}
-	h, err := newHandover()
+	h, theirs, err := newHandover()
 	if err != nil {
 		return err
 	}
-	pid, said, err := startActor(program, h.name())
+	actor, said, err := startActor(program, theirs)
+	theirs.Close()
 	if err != nil {
 		return err
 	}
@@ -119,51 +113,57 @@ func (r *rehearsal) play(program int) error {
 	go func() {
 		var ws unix.WaitStatus
 		for {
-			if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
+			if _, err := unix.Wait4(actor.pid, &ws, 0, nil); err != unix.EINTR {
 				break
 			}
 		}
 		h.close() // it will not come any more
 		ended <- endOf(ws, false)
 	}()
-	conn, err := h.accept(pid)
+	conn, err := h.accept(actor)
 	if err == nil {
 		err = sendState(conn, st, kernel[1], memory.Keys, memory.Arena, memory.Slots,
-			int(control.Fd()), int(top.Fd()), int(top.Fd()))
+			control, int(top.Fd()), int(top.Fd()))
 	}
 	if err == nil {
 		var thanks string
-		_, err = receiveWithin(conn, rehearsalLimit, &thanks, 0)
+		_, err = receiveWithin(conn, rehearsalLimit, &thanks, 0, 0)
 	}
 	if err == nil {
 		return nil
 	}
-	unix.Kill(pid, unix.SIGKILL)
+	actor.kill()
 	return fmt.Errorf("it cannot take over, as a rehearsal shows: %w (%w): %.300s", err, <-ended, bytes.TrimSpace(<-said))
 }
 
 // startActor starts the new program as an exec in the keeper's place would, and
 // returns what it says in the end.
-func startActor(program int, handover string) (pid int, said <-chan []byte, err error) {
+func startActor(program int, handover *os.File) (actor process, said <-chan []byte, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return 0, nil, err
+		return actor, nil, err
 	}
 	defer null.Close()
 	out, tell, err := os.Pipe()
 	if err != nil {
-		return 0, nil, err
+		return actor, nil, err
 	}
 	defer tell.Close()
-	pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program), os.Args, &syscall.ProcAttr{
+	// Out of the way of what the new process is to have in its first places.
+	if program, err = unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, handoverFD+1); err != nil {
+		out.Close()
+		return actor, nil, err
+	}
+	defer unix.Close(program)
+	actor.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program), os.Args, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(withoutVar(os.Environ(), workerVar), fmt.Sprintf("%s=%s %d", upgradeVar, handover, os.Getpid())),
-		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL},
+		Env:   append(withoutVar(os.Environ(), workerVar), fmt.Sprintf("%s=%d", upgradeVar, handoverFD)),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: handover.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, PidFD: &actor.fd},
 	})
 	if err != nil {
 		out.Close()
-		return 0, nil, err
+		return actor, nil, err
 	}
 	all := make(chan []byte, 1)
 	go func() {
@@ -172,7 +172,7 @@ func startActor(program int, handover string) (pid int, said <-chan []byte, err 
 		b, _ := io.ReadAll(io.LimitReader(out, 4096))
 		all <- b
 	}()
-	return pid, all, nil
+	return actor, all, nil
 }
 
 // errRehearsed is how a rehearsal ends well.

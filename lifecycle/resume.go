@@ -24,12 +24,18 @@ func (d *daemon) resume(context.Context) error {
 	if err := checkUnwatched(); err != nil {
 		return err
 	}
-	name, pid, ok := upgradedFrom()
+	fd, ok := upgradedFrom()
 	if !ok {
 		return fmt.Errorf("internal error: %s makes no sense", upgradeVar)
 	}
 	os.Unsetenv(upgradeVar)
-	conn, err := connectTo(name, pid)
+	// Before it has anything: somebody may stop it when it has everything, and
+	// nobody serves.
+	timer, err := killAfter(upgradeLimit)
+	if err != nil {
+		return fmt.Errorf("go on after an upgrade: %w", err)
+	}
+	conn, err := claimHandover(fd)
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
@@ -50,12 +56,7 @@ func (d *daemon) resume(context.Context) error {
 	}
 	// The old worker must be gone before another one starts.
 	for _, old := range st.Old {
-		unix.Kill(old, unix.SIGKILL)
-		for {
-			if _, err := unix.Wait4(old, nil, 0, nil); err != unix.EINTR {
-				break
-			}
-		}
+		endChild(old)
 	}
 	if err := d.adopt(st, fds); err != nil {
 		return err
@@ -63,8 +64,29 @@ func (d *daemon) resume(context.Context) error {
 	d.session.resumeLeases()
 	d.session.resumeLeaders()
 	d.serve()
+	served := make(chan struct{})
+	go timer.putOff(upgradeLimit, served)
+	go func() {
+		defer close(served)
+		d.worker.awaitWorker(math.MaxInt64)
+	}()
 	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil
+}
+
+// endChild ends a process if it is a child: its pid is its own until it is
+// collected here.
+func endChild(pid int) {
+	var info siginfo
+	if waitid(pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT) == unix.ECHILD {
+		return
+	}
+	unix.Kill(pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // adopt makes the daemon anew around what was handed over.

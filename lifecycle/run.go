@@ -54,11 +54,10 @@ const runVar = "_TOKENFS_RUN"
 
 // runKeeper is what a keeper is told there.
 type runKeeper struct {
-	Command  bool   `json:"command"`          // there is one
-	Socket   string `json:"socket,omitempty"` // without its .sock; beside the mountpoint if empty
-	Remove   string `json:"remove,omitempty"` // runtime directory that was made
-	Launcher int    `json:"launcher,omitempty"`
-	Handover string `json:"handover,omitempty"`
+	Command  bool   `json:"command"`            // there is one
+	Socket   string `json:"socket,omitempty"`   // without its .sock; beside the mountpoint if empty
+	Remove   string `json:"remove,omitempty"`   // runtime directory that was made
+	Handover int    `json:"handover,omitempty"` // descriptor, its end of one by the launcher
 }
 
 // keeperOfRun says what this keeper serves, if that is a command's.
@@ -167,19 +166,20 @@ type launched struct {
 
 // startLauncher returns when it has mounted, or has nothing to mount.
 func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_ *launched, err error) {
-	h, err := newHandover()
+	h, theirs, err := newHandover()
 	if err != nil {
 		return nil, err
 	}
 	defer h.close()
 	t := &launched{order: order}
 	attr.PidFD = &t.pidfd
-	// What else the caller has open is inherited: nothing here is in its place.
+	end := int(theirs.Fd())
 	t.pid, err = syscall.ForkExec(selfExe, append([]string{"tokenfs", "run", "--"}, c.Argv...), &syscall.ProcAttr{
-		Env:   append(os.Environ(), launcherVar+"="+h.name()),
-		Files: []uintptr{0, 1, 2},
+		Env:   append(os.Environ(), fmt.Sprintf("%s=%d", launcherVar, end)),
+		Files: append(inheritable(end), uintptr(end)),
 		Sys:   attr,
 	})
+	theirs.Close()
 	if err != nil {
 		err = fmt.Errorf("make a namespace: %w", err)
 		if attr.Cloneflags == 0 {
@@ -192,7 +192,7 @@ func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_
 			err = errors.Join(err, t.abandon())
 		}
 	}()
-	if t.conn, err = h.accept(t.pid); err != nil {
+	if t.conn, err = h.accept(process{t.pid, t.pidfd}); err != nil {
 		return nil, err
 	}
 	if err := sendState(t.conn, order); err != nil {
@@ -209,6 +209,19 @@ func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_
 		return nil, err
 	}
 	return t, nil
+}
+
+// inheritable are the descriptors below limit that the caller left open for the
+// command, each in its place.
+func inheritable(limit int) (files []uintptr) {
+	for fd := range limit {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+			files = append(files, ^uintptr(0)) // closed
+		} else {
+			files = append(files, uintptr(fd))
+		}
+	}
+	return files
 }
 
 // abandon ends a launcher that has not become the command.
@@ -240,29 +253,59 @@ func (t *launched) wait() int {
 	}
 }
 
-// serve starts the keeper and lets the launcher go on.
-func (c *Command) serve() (err error) {
-	t := c.tree
+// startKeeper starts it, and tells a launcher that has a mount for it.
+func (c *Command) startKeeper() error {
 	what := runKeeper{Command: true, Remove: c.place.made}
-	point := c.place.point
-	if p := t.order.Private; p != nil {
-		what.Socket, what.Launcher, what.Handover = strings.TrimSuffix(p.Socket, socketSuffix), t.pid, t.answer.Handover
-		point = p.Point
+	private := c.tree.order.Private
+	if private == nil {
+		keeper, err := c.beginKeeper(what, c.place.point)
+		keeper.close()
+		return err
 	}
-	text, err := json.Marshal(what)
+	h, theirs, err := newHandover()
 	if err != nil {
 		return err
 	}
-	cmd := self(c.Daemon(point))
-	cmd.Env = append(cmd.Env, runVar+"="+string(text))
-	cmd.SysProcAttr.Pdeathsig = unix.SIGTERM // it tidies up
-	if c.keeper, err = begin(cmd); err != nil {
+	defer h.close()
+	defer theirs.Close()
+	giver, err := h.file()
+	if err != nil {
+		return fmt.Errorf("launch: %w", err)
+	}
+	defer giver.Close()
+	what.Socket, what.Handover = strings.TrimSuffix(private.Socket, socketSuffix), extraFD
+	keeper, err := c.beginKeeper(what, private.Point, theirs)
+	if err != nil {
 		return err
 	}
-	if t.order.Private != nil {
-		if err := sendState(t.conn, launchGo{c.keeper.cmd.Process.Pid}); err != nil {
-			return fmt.Errorf("launch: %w", err)
-		}
+	defer keeper.close()
+	if err := sendState(c.tree.conn, launchGo{keeper.pid}, int(giver.Fd()), keeper.fd); err != nil {
+		return fmt.Errorf("launch: %w", err)
+	}
+	return nil
+}
+
+func (c *Command) beginKeeper(what runKeeper, point string, files ...*os.File) (keeper process, err error) {
+	keeper.fd = -1
+	text, err := json.Marshal(what)
+	if err != nil {
+		return keeper, err
+	}
+	cmd := self(c.Daemon(point))
+	cmd.Env = append(cmd.Env, runVar+"="+string(text))
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr.Pdeathsig = unix.SIGTERM // it tidies up
+	cmd.SysProcAttr.PidFD = &keeper.fd
+	if c.keeper, err = begin(cmd); err == nil {
+		keeper.pid = cmd.Process.Pid
+	}
+	return keeper, err
+}
+
+// serve starts the keeper and lets the launcher go on.
+func (c *Command) serve() (err error) {
+	if err := c.startKeeper(); err != nil {
+		return err
 	}
 	started, err := c.keeper.await()
 	if err != nil {
@@ -270,12 +313,12 @@ func (c *Command) serve() (err error) {
 	}
 	if !started {
 		c.keeper = nil
-		return faultf(Mountpoint, "%s is mounted already, and without a namespace of its own nothing can take its place: name another directory with --mountpoint, or do without tokenfs run", point)
+		return faultf(Mountpoint, "%s is mounted already, and without a namespace of its own nothing can take its place: name another directory with --mountpoint, or do without tokenfs run", c.place.point)
 	}
-	if err := sendState(t.conn, launchGo{}); err != nil {
+	if err := sendState(c.tree.conn, launchGo{}); err != nil {
 		return fmt.Errorf("launch: %w", err)
 	}
-	return t.conn.Close()
+	return c.tree.conn.Close()
 }
 
 // end wipes: the keeper destroys the keys first, and then itself.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -45,6 +46,7 @@ type supervisor struct {
 	restarts int
 	wiping   bool // wanted as soon as no worker runs
 	ending   bool // start no more workers
+	handing  bool // an upgrade has noted which workers there were: start none now
 	ended    bool // no keys are left
 	lastID   uint64
 }
@@ -137,16 +139,10 @@ func (s *supervisor) between(unmounted bool) (again, wiped bool) {
 
 // launch starts a worker and returns when it serves.
 func (s *supervisor) launch() (*child, error) {
-	c, err := s.spawn(workerRole, syscall.SIGKILL)
+	c, err := s.begin()
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.pids, s.starting = []int{c.pid}, c
-	if s.ending || s.wiping {
-		c.kill()
-	}
-	s.mu.Unlock()
 	err = s.handTo(c)
 	if err == nil {
 		return c, nil
@@ -164,13 +160,47 @@ func (s *supervisor) launch() (*child, error) {
 	return nil, err
 }
 
-// spawn starts this program in a role. With whenAlone it gets that signal when
-// the calling thread ends.
-func (s *supervisor) spawn(role string, whenAlone syscall.Signal) (*child, error) {
-	h, err := newHandover()
+func (s *supervisor) begin() (*child, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.handing && !s.ending && !s.wiping {
+		s.changed.Wait()
+	}
+	c, err := s.spawn(workerRole)
 	if err != nil {
 		return nil, err
 	}
+	s.pids, s.starting = []int{c.pid}, c
+	if s.ending || s.wiping {
+		c.kill()
+	}
+	return c, nil
+}
+
+// handOn is what an upgrade hands on, as it stays until goOn: the new program
+// can end no worker that it does not know of.
+func (s *supervisor) handOn() (restarts int, pids []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handing = true
+	return s.restarts, slices.Clone(s.pids)
+}
+
+func (s *supervisor) goOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.handing = false
+	s.changed.Broadcast()
+}
+
+// spawn starts this program in a role. The kernel ends it when the calling
+// thread ends, and with that at the latest when the process does.
+func (s *supervisor) spawn(role string) (*child, error) {
+	h, theirs, err := newHandover()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
 	said, tell, err := os.Pipe()
 	if err != nil {
 		h.close()
@@ -184,18 +214,19 @@ func (s *supervisor) spawn(role string, whenAlone syscall.Signal) (*child, error
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
 	defer null.Close()
-	pid, err := syscall.ForkExec(selfExe, []string{role}, &syscall.ProcAttr{
+	var p process
+	p.pid, err = syscall.ForkExec(selfExe, []string{role}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(daemonEnv(), fmt.Sprintf("%s=%s %s", workerVar, h.name(), role)),
-		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: whenAlone},
+		Env:   append(daemonEnv(), workerVar+"="+role),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: theirs.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &p.fd},
 	})
 	if err != nil {
 		h.close()
 		said.Close()
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
-	c := &child{pid: pid, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
+	c := &child{process: p, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
 	go c.await()
 	go c.relay(said)
 	go func() { <-c.died; h.close() }() // it will not come any more

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +24,16 @@ import (
 // An upgrade replaces the program under a mounted filesystem. The keeper hands
 // everything to a holder, a process of the old program, and executes the new
 // one in its own place: same pid, same parent. The new keeper makes itself
-// unreadable and takes everything back. The worker ends with the old keeper,
-// which clients notice as little as any other end of a worker.
+// unreadable and takes everything back (holder of an upgrade: upgradeholder.go).
+// The worker ends with the old keeper, which clients notice as little as any
+// other end of a worker.
 
-// upgradeVar holds name and pid of the holder. Only an upgrade sets it.
+// upgradeVar holds the number of the descriptor that is the new program's end of
+// a handover. Only an upgrade sets it.
 const upgradeVar = "_TOKENFS_UPGRADE"
 
-// upgradeFormat is the version of upgradeState.
-const upgradeFormat = 1
+// upgradeFormat is the version of upgradeState, and of how it is handed over.
+const upgradeFormat = 2
 
 // Formats are what a version can take over, each a list of versions.
 type Formats struct {
@@ -56,6 +61,7 @@ type upgradeState struct {
 	Restarts  int         `json:"restarts"`
 	Upgrades  int         `json:"upgrades"`
 	Old       []int       `json:"old"` // pids of children to be reaped
+	Keeper    int         `json:"keeper"`
 	Messages  []Message   `json:"messages"`
 	Rehearsal bool        `json:"rehearsal"` // none of it is real; see actAlong
 
@@ -140,9 +146,45 @@ func readable(f *os.File) error {
 	return nil
 }
 
+// An upgrading is all that an upgrade needs for its last step.
+type upgrading struct {
+	*daemon
+	file   *os.File // the new program
+	holder *child
+	line   *os.File // the new program's end of its handover
+}
+
 // upgrade prepares everything that can fail; then the answer goes out, and go
 // on means the new program.
 func (d *daemon) upgrade() (goOn func(), err error) {
+	if !d.isUpgrading.CompareAndSwap(false, true) {
+		return nil, faultf(Failed, "upgrade to %s: another one is under way: try again", d.program.Path)
+	}
+	prepared, answered := make(chan error), make(chan struct{})
+	go func() {
+		// The kernel ends what this thread starts when the thread ends. It is the
+		// one that executes the new program, and so goes on in that.
+		runtime.LockOSThread()
+		defer d.isUpgrading.Store(false)
+		u, err := d.prepareUpgrade()
+		prepared <- err
+		if err == nil {
+			<-answered
+			u.execute()
+		}
+	}()
+	return func() { close(answered) }, <-prepared
+}
+
+func (d *daemon) prepareUpgrade() (_ *upgrading, err error) {
+	defer func() { // a mistake of ours must not cost the filesystem
+		if p := recover(); p != nil {
+			d.journal.logf("internal error: %v\n%s", p, debug.Stack())
+			d.worker.goOn()
+			d.worker.notes.Release()
+			err = errors.New("internal error in the daemon: please report what its log says")
+		}
+	}()
 	if d.run.Command {
 		return nil, faultf(Mountpoint, "upgrade: %w", errOfRun)
 	}
@@ -150,141 +192,94 @@ func (d *daemon) upgrade() (goOn func(), err error) {
 	if limit, err := memoryLimitHere(); err == nil && limit.Bytes < perFilesystem {
 		return nil, fmt.Errorf("upgrade to %s: with a memory limit of %d KiB, of %s, two versions do not fit side by side: unmount, and mount again with the new one", d.program.Path, limit.Bytes>>10, limit.Of)
 	}
-	f, err := d.program.open()
+	file, err := d.program.open()
 	if err != nil {
 		return nil, err
 	}
-	if err := d.rehearse(f); err != nil {
-		f.Close()
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if err := d.rehearse(file); err != nil {
 		return nil, fmt.Errorf("upgrade to %s: %w: the old version goes on", d.program.Path, err)
 	}
 	// An exec waits for all threads to end, one that waits for the kernel among
 	// them, and the kernel may wait for a worker. The next one gives all notices.
 	if !d.worker.notes.Hold(answerLimit) {
-		f.Close()
 		return nil, fmt.Errorf("upgrade to %s: the kernel is busy with mapped files: try again", d.program.Path)
 	}
-	holder, name, err := d.hold()
-	if err != nil {
+	u := &upgrading{daemon: d, file: file}
+	if err := u.hold(); err != nil {
+		d.worker.goOn()
 		d.worker.notes.Release()
-		f.Close()
 		return nil, fmt.Errorf("upgrade to %s: %w", d.program.Path, err)
 	}
-	return func() {
-		d.control.answering.Lock() // the last answers go out
-		d.journal.flush()
-		env := append(withoutVar(withoutVar(os.Environ(), upgradeVar), readyVar), fmt.Sprintf("%s=%s %d", upgradeVar, name, holder.pid))
-		notify(reloading())
-		// By descriptor: the very file that was checked.
-		err := unix.Exec(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.Args, env)
-		// Still here, so still the old one.
-		holder.kill()
-		<-holder.died
-		holder.reap()
-		f.Close()
-		d.worker.notes.Release()
-		d.control.answering.Unlock()
-		notify("READY=1")
-		d.journal.logf("upgrade to %s: %v: the old version goes on", d.program.Path, err)
-	}, nil
+	return u, nil
 }
 
-// hold starts a holder and gives it everything.
-func (d *daemon) hold() (c *child, name string, err error) {
-	if c, err = d.worker.spawn(holderRole, 0); err != nil {
-		return nil, "", err
+// execute replaces this process by the new program. It returns only if that
+// fails, with everything as it was.
+func (u *upgrading) execute() {
+	u.control.answering.Lock() // the last answers go out
+	u.journal.flush()
+	notify(reloading())
+	err := u.exec()
+	// Still here, so still the old one.
+	u.holder.kill()
+	<-u.holder.died
+	u.holder.reap()
+	u.line.Close()
+	u.file.Close()
+	u.worker.goOn()
+	u.worker.notes.Release()
+	u.control.answering.Unlock()
+	notify("READY=1")
+	u.journal.logf("upgrade to %s: %v: the old version goes on", u.program.Path, err)
+}
+
+func (u *upgrading) exec() error {
+	select {
+	case <-u.holder.died:
+		return errors.New("somebody ended its holder")
+	default:
 	}
-	defer func() {
-		if err != nil {
-			c.kill()
-			<-c.died
-			c.reap()
-		}
-	}()
-	conn, err := c.connect()
-	if err != nil {
-		return nil, "", err
+	// No other child may inherit the end.
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	line := int(u.line.Fd())
+	if _, err := unix.FcntlInt(uintptr(line), unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("the end of its handover: %w", err)
 	}
-	listener, err := d.control.listener.File()
-	if err != nil {
-		return nil, "", fmt.Errorf("the control socket's descriptor: %w", err)
-	}
-	defer listener.Close()
-	st := d.upgradeState()
-	st.Old = append(st.Old, c.pid)
-	m := d.memory.FDs()
-	err = sendState(conn, st, d.mount.fd, m.Keys, m.Arena, m.Slots,
-		int(listener.Fd()), int(d.control.parent.Fd()), int(d.mount.beneath.Fd()))
-	if err != nil {
-		return nil, "", fmt.Errorf("hand everything to a holder: %w", err)
-	}
-	if _, err := receiveState(conn, &name, 0); err != nil {
-		return nil, "", fmt.Errorf("hear from the holder: %w", err)
-	}
-	return c, name, nil
+	defer unix.CloseOnExec(line)
+	env := append(withoutVar(withoutVar(os.Environ(), upgradeVar), readyVar), fmt.Sprintf("%s=%d", upgradeVar, line))
+	// By descriptor: the very file that was checked.
+	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", u.file.Fd()), os.Args, env)
 }
 
 func (d *daemon) upgradeState() upgradeState {
 	st := upgradeState{
 		Format: upgradeFormat, Worker: d.worker.begins(), Path: d.mount.path, Entry: d.mount.entry,
 		Options: d.opts.MountOptions, Since: d.since, Program: d.program, Socket: d.control.inode,
-		Upgrades: d.upgrades + 1, Messages: d.journal.messages(),
+		Upgrades: d.upgrades + 1, Messages: d.journal.messages(), Keeper: os.Getpid(),
 		Session: d.session.handOn(),
 		Limit:   d.limit, Wanted: d.wanted,
 	}
-	d.worker.mu.Lock()
-	defer d.worker.mu.Unlock()
-	st.Restarts = d.worker.restarts
-	st.Old = slices.Clone(d.worker.pids)
+	st.Restarts, st.Old = d.worker.handOn()
 	return st
 }
 
-// beHolder keeps everything for the moment in which the keeper's process is
-// neither the old program nor yet the new one in safety.
-func beHolder(name string) error {
-	conn, err := connectTo(name, os.Getppid())
-	if err != nil {
-		return err
-	}
-	var st upgradeState
-	fds, err := receiveState(conn, &st, upgradeFDs)
-	if err != nil {
-		return fmt.Errorf("holding the filesystem: %w", err)
-	}
-	h, err := newHandover()
-	if err != nil {
-		return err
-	}
-	if err := sendState(conn, h.name()); err != nil {
-		return err
-	}
-	back, err := h.accept(os.Getppid())
-	if err != nil {
-		return err
-	}
-	if err := sendState(back, st, fds...); err != nil {
-		return err
-	}
-	// What is in flight on a socket is lost with its last end.
-	var thanks string
-	_, err = receiveState(back, &thanks, 0)
-	return err
-}
-
-// upgradedFrom says who holds everything for this process, if somebody does.
-func upgradedFrom() (name string, pid int, ok bool) {
-	name, pids, ok := strings.Cut(os.Getenv(upgradeVar), " ")
-	if !ok {
-		return "", 0, false
-	}
-	pid, err := strconv.Atoi(pids)
-	return name, pid, err == nil
+// upgradedFrom is the descriptor through which this process gets everything, if
+// it took a keeper's place.
+func upgradedFrom() (fd int, ok bool) {
+	fd, err := strconv.Atoi(os.Getenv(upgradeVar))
+	return fd, err == nil && fd > 2
 }
 
 // Upgraded says whether this process took a keeper's place: then its main goes
 // to Resume at once, whatever its arguments are.
 func Upgraded() bool {
-	_, _, ok := upgradedFrom()
+	_, ok := upgradedFrom()
 	return ok
 }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 // The worker is the process that serves what comes from clients. All its state
 // is the keeper's: it can be killed at any moment, and another one goes on.
 
-// workerVar holds the name of the keeper's handover and the role. Only a keeper
+// workerVar holds the role of a process that a keeper has started. Only a keeper
 // sets it.
 const workerVar = "_TOKENFS_WORKER"
 
@@ -83,11 +82,10 @@ var mayStartWorkers bool
 // can be read by its user.
 func BeWorker() {
 	mayStartWorkers = true
-	name := os.Getenv(workerVar)
-	if name == "" {
+	role := os.Getenv(workerVar)
+	if role == "" {
 		return
 	}
-	name, role, _ := strings.Cut(name, " ")
 	err := Harden()
 	if role == workerRole {
 		offerToOOMKiller() // at once: until then the keeper is the heavier one
@@ -98,7 +96,7 @@ func BeWorker() {
 	}
 	if err == nil {
 		NameProcess(role)
-		err = roles[role](name)
+		err = beRole(role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
@@ -107,21 +105,28 @@ func BeWorker() {
 	os.Exit(0)
 }
 
-// roles are what a keeper starts this program as; the name is its handover's.
-var roles = map[string]func(name string) error{workerRole: work, holderRole: beHolder, rehearsalRole: beRehearsal}
+func beRole(role string) error {
+	roles := map[string]func(*net.UnixConn) error{workerRole: work, holderRole: beHolder, rehearsalRole: beRehearsal}
+	play, known := roles[role]
+	if !known {
+		return fmt.Errorf("internal error: %s=%q", workerVar, role)
+	}
+	conn, err := claimHandover(handoverFD)
+	if err != nil {
+		return err
+	}
+	return play(conn)
+}
 
+// Roles that a keeper starts this program in.
 const (
 	workerRole    = "tokenfs-worker"
 	holderRole    = "tokenfs-holder"
 	rehearsalRole = "tokenfs-rehears" // 15 bytes are all that the kernel keeps
 )
 
-func work(name string) error {
+func work(conn *net.UnixConn) error {
 	if err := obeyTest(); err != nil {
-		return err
-	}
-	conn, err := connectTo(name, os.Getppid())
-	if err != nil {
 		return err
 	}
 	var st workerState

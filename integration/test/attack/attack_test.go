@@ -135,6 +135,10 @@ func (r report) wantNone(t *testing.T, traced bool) {
 			t.Errorf("%s got at %d processes", name, n)
 		}
 	}
+	// Who listens in the namespace that has no permissions has to tell who comes.
+	if n := r.Tries[listening]; n > 0 {
+		t.Errorf("%d times a process listened where anybody can connect", n)
+	}
 }
 
 var built string
@@ -172,9 +176,6 @@ func TestNobodyReachesAWorkerThatIsStarting(t *testing.T) {
 	// A few of them come and go while the attacker looks at others.
 	if s.Worker.Restarts < *kills || r.Targets < *kills*3/4 {
 		t.Errorf("%d restarts and %d processes attacked after %d kills: %+v", s.Worker.Restarts, r.Targets, r.Kills, s.Messages)
-	}
-	if r.Refused["handover robbed"] == 0 || r.Tries["handover planted"] == 0 {
-		t.Error("the attacker never saw a handover")
 	}
 	u.Must("unmount")
 	u.NothingLeft()

@@ -75,8 +75,7 @@ func attackerMain() {
 	for range 2 {
 		all.Go(a.reachProcesses)
 	}
-	all.Go(a.robHandovers)
-	all.Go(a.plantSockets)
+	all.Go(a.connectToAll)
 	if o.Kill != 0 {
 		a.killThem()
 	} else {
@@ -195,27 +194,13 @@ func (a *attacker) ours(pid int) bool {
 	return pid == a.Below || slices.Contains(descendants(a.Below), pid)
 }
 
-func (a *attacker) robHandovers() {
+// connectToAll looks for processes that listen where anybody can connect, and
+// takes what they give.
+func (a *attacker) connectToAll() {
 	for !a.over.Load() {
 		for _, name := range abstractSockets() {
-			if err := robHandover(name, a.ours); err != errOther {
-				a.note("handover robbed", 0, err)
-			}
-		}
-	}
-}
-
-// plantSockets takes every name that a handover had and is free again.
-func (a *attacker) plantSockets() {
-	had := map[string]bool{}
-	for !a.over.Load() {
-		now := map[string]bool{}
-		for _, name := range abstractSockets() {
-			had[name], now[name] = true, true
-		}
-		for name := range had {
-			if !now[name] && !a.over.Load() {
-				a.note("handover planted", 0, plant(name))
+			if err := connectTo(name, a.ours); err != errOther {
+				a.note(listening, 0, err)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package attack
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -125,16 +124,19 @@ func abstractSockets() (names []string) {
 // errOther is a socket that is none of ours.
 var errOther = errors.New("another program's")
 
-// robHandover pretends to be the process that a handover waits for, if whoever
-// listens there is one of those to be attacked.
-func robHandover(name string, ours func(pid int) bool) (err error) {
+// listening is the way through a socket on which one of those to be attacked
+// listens.
+const listening = "abstract socket"
+
+// connectTo takes what the listener gives, if it is one of those to be attacked.
+func connectTo(name string, ours func(pid int) bool) (err error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: name}); err != nil {
-		return err
+	if unix.Connect(fd, &unix.SockaddrUnix{Name: name}) != nil {
+		return errOther
 	}
 	if peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || !ours(int(peer.Pid)) {
 		return errOther
@@ -152,41 +154,6 @@ func robHandover(name string, ours func(pid int) bool) (err error) {
 				unix.Close(got)
 			}
 		}
-	}
-	return err
-}
-
-// plant listens under a name that a handover had, so that a process that looks
-// for it there finds us. It says whether one of them sent anything.
-func plant(name string) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
-		return err
-	}
-	if err := unix.Listen(fd, 8); err != nil {
-		return err
-	}
-	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(ready, 20); n != 1 {
-		return unix.EAGAIN
-	}
-	conn, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(conn)
-	// Whoever it is, it must not take from us what it is to serve.
-	var v [8]byte
-	binary.NativeEndian.PutUint64(v[:], 1)
-	unix.Write(conn, []byte("{}\n"))
-	unix.SetsockoptTimeval(conn, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50_000})
-	n, err := unix.Read(conn, v[:])
-	if err == nil && n == 0 {
-		err = syscall.ECONNRESET
 	}
 	return err
 }

@@ -1,0 +1,150 @@
+package lifecycle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"tokenfs/crypt"
+	"tokenfs/fs"
+)
+
+// A holder keeps everything for the moment in which the keeper's process is
+// neither the old program nor yet the new one in safety. Any program of the user
+// may stop or kill either of them in that moment, and connect to whatever it
+// likes. So the holder gives to nobody but the process that it was started by
+// (handover.go), and it does not last:
+//
+//	the keeper ends          the kernel ends the holder with it (see spawn),
+//	                         stopped or not
+//	the keeper is stopped    before its exec: it still has everything, and the
+//	                         worker serves; the holder ends by its own timer,
+//	                         and the keeper sees that and stays the old one
+//	                         after it: the holder waits for handoverTimeout,
+//	                         then destroys the keys and ends both
+//	the holder ends          before the exec: the keeper stays the old one
+//	                         after it: the new program has nothing, and ends
+//	the holder is stopped    the new program waits for handoverTimeout, and ends
+//	both are stopped         the kernel ends the holder after upgradeLimit
+//
+// The new program has a timer of that kind, too, until its first worker serves.
+
+// upgradeLimit is how long a holder may live, and a new program may stand still
+// before it serves.
+const upgradeLimit = 30 * time.Second
+
+// What a holder gets: all that its keeper has to give, then the giver's end of the
+// handover, and the keeper's pidfd.
+const holderFDs = upgradeFDs + 2
+
+// hold starts a holder and gives it everything.
+func (u *upgrading) hold() (err error) {
+	h, line, err := newHandover()
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	keeper, err := thisProcess()
+	if err != nil {
+		line.Close()
+		return err
+	}
+	defer keeper.close()
+	c, err := u.worker.spawn(holderRole)
+	if err != nil {
+		line.Close()
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.kill()
+			<-c.died
+			c.reap()
+			line.Close()
+		}
+	}()
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	listener, err := u.control.listener.File()
+	if err != nil {
+		return fmt.Errorf("the control socket's descriptor: %w", err)
+	}
+	defer listener.Close()
+	giver, err := h.file()
+	if err != nil {
+		return fmt.Errorf("the holder's end of a handover: %w", err)
+	}
+	defer giver.Close()
+	st := u.upgradeState()
+	st.Old = append(st.Old, c.pid)
+	m := u.memory.FDs()
+	err = sendState(conn, st, u.mount.fd, m.Keys, m.Arena, m.Slots, int(listener.Fd()), int(u.control.parent.Fd()), int(u.mount.beneath.Fd()),
+		int(giver.Fd()), keeper.fd)
+	if err != nil {
+		return fmt.Errorf("hand everything to a holder: %w", err)
+	}
+	var holds bool
+	if _, err := receiveState(conn, &holds, 0); err != nil {
+		return fmt.Errorf("hear from the holder: %w", err)
+	}
+	u.holder, u.line = c, line
+	return nil
+}
+
+// beHolder is that process.
+func beHolder(conn *net.UnixConn) error {
+	// Before it has anything.
+	if _, err := killAfter(upgradeLimit); err != nil {
+		return fmt.Errorf("holding the filesystem: %w", err)
+	}
+	var st upgradeState
+	fds, err := receiveState(conn, &st, holderFDs)
+	if err != nil {
+		return fmt.Errorf("holding the filesystem: %w", err)
+	}
+	h, err := openHandover(fds[upgradeFDs])
+	if err != nil {
+		return err
+	}
+	keeper := process{st.Keeper, fds[upgradeFDs+1]}
+	if err := sendState(conn, true); err != nil {
+		return err
+	}
+	// The connection ends in the exec. Until then the keeper has it all, too.
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("holding the filesystem: waiting for the exec: %w", err)
+	}
+	if err := st.handBack(h, keeper, fds[:upgradeFDs]); err != nil {
+		st.destroy(fds)
+		keeper.kill() // it may be stopped, and has nothing to come for any more
+		return fmt.Errorf("holding the filesystem: %w", err)
+	}
+	return nil
+}
+
+func (st *upgradeState) handBack(h *handover, keeper process, fds []int) error {
+	back, err := h.accept(keeper)
+	if err != nil {
+		return err
+	}
+	if err := sendState(back, st, fds...); err != nil {
+		return err
+	}
+	// What is in flight on a socket is lost with its last end.
+	var thanks string
+	_, err = receiveState(back, &thanks, 0)
+	return err
+}
+
+// destroy is for a holder whose keeper does not come.
+func (st *upgradeState) destroy(fds []int) {
+	m, err := crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
+		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
+	if err == nil {
+		m.Close()
+	}
+}
