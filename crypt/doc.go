@@ -14,14 +14,16 @@
 //
 // # Keys
 //
-//	session key ── seals the superblock, which says which half of the log counts
+//	session key ── seals the superblock, which repeats in the arena which half of
+//	               the log counts
 //	log key     ── one per checkpoint: seals the records, in which stand nonce
 //	               and tag of every block
 //	data key    ── one per extent of a version of a file: seals its blocks
 //
 // Every key is 32 fresh random bytes from getrandom(2), drawn straight into the
 // key region; none is derived from another, and none is ever stored sealed. To
-// erase a file version is to zero those of its keys, 32 bytes each. To wipe is to zero the region.
+// erase a file version is to zero those of its keys, 32 bytes each. To wipe is to
+// zero the region.
 //
 // # Cipher
 //
@@ -41,9 +43,18 @@
 //
 // # Crashes
 //
-// A record counts from the atomic store of its commit word on, which comes
-// after everything it refers to. Whoever attaches to a dead process's memory
-// replays the records and erases every key and cell that none refers to.
-// Compaction writes a checkpoint into the other half under a new key and
-// switches by one atomic store of the generation.
+// How many records are committed, and which half of the log they are in, are two
+// words of the key region. A record counts from the atomic store of the number on,
+// which comes after everything it refers to. Whoever attaches to a dead process's
+// memory replays the records and erases every key and cell that none refers to.
+// Compaction writes a checkpoint into the other half under a new key, which can go
+// on for long, and switches by one atomic store of the generation.
+//
+// # Damage
+//
+// The arena is ordinary memory, of which a bit may flip. A block that does not
+// authenticate is an error of whoever reads it. A record that does not ends the
+// log, and the number in the key region tells how many were committed and are
+// lost by that: none goes unnoticed. The superblock repeats what the key region
+// says, and is put right. The other half is erased once this one is replayed.
 package crypt

@@ -74,7 +74,7 @@ func TestCompactionZeroesTheOldHalf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	was := keepPages(t, m.Log.area(m.Log.half())[:3*BlockSize])
+	was := keepPages(t, m.Log.area(m.Log.side())[:3*BlockSize])
 	Quietly(func() {
 		if err := m.Log.Compact(func(emit func([]byte) error) error { return emit([]byte("all")) }); err != nil {
 			t.Error(err)

@@ -7,13 +7,17 @@ import (
 
 // The key region:
 //
-//	page 0        state word, session id, session key, log keys
+//	page 0        state word, what counts of the log, session id, session key,
+//	              log keys
 //	+ states      cipher states: session, two logs, a cache of data keys
 //	+ keysOff     data keys, 32 bytes each
 const (
 	keySize     = 32
 	stateWord   = 0
 	highWord    = 8  // no slot from here on was ever used in this session
+	formatWord  = 24 // FormatVersion of the process that began the session
+	genWord     = 32 // the generation of the log that counts
+	countWords  = 40 // how many records of each half are committed
 	sessionOff  = 64 // 16 bytes of identity, no secret
 	sessionKey  = 128
 	logKeys     = sessionKey + keySize
@@ -187,8 +191,24 @@ func (k *Keyring) resume() {
 	k.session.setKey(k.r.mem[sessionKey : sessionKey+keySize])
 }
 
-// resumeLogKey sets up the cipher of the half that counts; the other rests.
-func (k *Keyring) resumeLogKey(half int) {
-	k.logs[half].setKey(k.logKey(half))
-	k.eraseLogKey(1 - half)
+// resumeLogKey sets up the cipher of one half; the other one rests.
+func (k *Keyring) resumeLogKey(half int) { k.logs[half].setKey(k.logKey(half)) }
+
+// hasLogKey says whether a half's key is there.
+func (k *Keyring) hasLogKey(half int) bool {
+	for _, b := range k.logKey(half) {
+		if b != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Keyring) format() uint64         { return atomic.LoadUint64(k.r.word(formatWord)) }
+func (k *Keyring) setFormat(v uint64)     { atomic.StoreUint64(k.r.word(formatWord), v) }
+func (k *Keyring) generation() uint64     { return atomic.LoadUint64(k.r.word(genWord)) }
+func (k *Keyring) setGeneration(g uint64) { atomic.StoreUint64(k.r.word(genWord), g) }
+func (k *Keyring) count(half int) uint64  { return atomic.LoadUint64(k.r.word(countWords + 8*half)) }
+func (k *Keyring) setCount(half int, n uint64) {
+	atomic.StoreUint64(k.r.word(countWords+8*half), n)
 }

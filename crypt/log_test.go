@@ -14,12 +14,29 @@ import (
 )
 
 // records replays m's log into one string.
-func records(m *Memory) (all string, cut bool, err error) {
-	cut, err = m.Log.Replay(func(r []byte) error {
+func records(m *Memory) (all string, found Damage, err error) {
+	found, err = m.Log.Replay(func() { all = "" }, func(r []byte) error {
 		all += string(r) + " "
 		return nil
 	})
-	return all, cut, err
+	return all, found, err
+}
+
+// want checks what a successor finds in m's log, and that it is whole.
+func want(t testing.TB, m *Memory, all string) *Memory {
+	t.Helper()
+	m = successor(t, m)
+	if got, found, err := records(m); got != all || found.Lost+found.superblocks() > 0 || found.Checkpoint || err != nil {
+		t.Fatalf("the log holds %q, %+v, %v; want %q", got, found, err, all)
+	}
+	return m
+}
+
+func (d Damage) superblocks() uint64 {
+	if d.Superblock {
+		return 1
+	}
+	return 0
 }
 
 func appendAll(t testing.TB, m *Memory, list ...string) {
@@ -35,43 +52,35 @@ func TestLog(t *testing.T) {
 	both(t, func(t *testing.T, sm Secretmem) {
 		m := newTestMemory(t, sm)
 		appendAll(t, m, "one", "two", "three")
-		m = successor(t, m)
-		got, cut, err := records(m)
-		if got != "one two three " || cut || err != nil {
-			t.Fatalf("%q %v %v", got, cut, err)
-		}
+		m = want(t, m, "one two three ")
 		appendAll(t, m, "four")
-		if got, _, err := records(successor(t, m)); got != "one two three four " || err != nil {
-			t.Fatalf("%q %v", got, err)
-		}
+		want(t, m, "one two three four ")
 	})
 }
 
-// TestGroup leaves a group uncommitted: its frames must not count, not even
+// TestGroup leaves a group uncommitted: its records must not count, not even
 // when a record takes the place of the first.
 func TestGroup(t *testing.T) {
 	m := newTestMemory(t, SecretmemAuto)
-	var g Group
-	for _, r := range []string{"a", "b"} {
-		if err := m.Log.Stage(&g, []byte(r)); err != nil {
-			t.Fatal(err)
+	stage := func(list ...string) {
+		for i, r := range list {
+			if err := m.Log.Stage([]byte(r), i+1 < len(list)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	m.Log.Commit(&g)
-	g = Group{}
-	for _, r := range []string{"c", "d", "e"} {
-		if err := m.Log.Stage(&g, []byte(r)); err != nil {
-			t.Fatal(err)
-		}
+	stage("a", "b")
+	if !m.Log.Staged() {
+		t.Error("nothing is staged")
 	}
-	m = successor(t, m)
-	if got, cut, err := records(m); got != "a b " || cut || err != nil {
-		t.Fatalf("%q %v %v", got, cut, err)
+	m.Log.Commit()
+	if m.Log.Staged() {
+		t.Error("something is staged after a commit")
 	}
+	stage("c", "d", "e")
+	m = want(t, m, "a b ")
 	appendAll(t, m, "f")
-	if got, cut, err := records(successor(t, m)); got != "a b f " || cut || err != nil {
-		t.Fatalf("%q %v %v", got, cut, err)
-	}
+	want(t, m, "a b f ")
 }
 
 func TestCompact(t *testing.T) {
@@ -81,24 +90,63 @@ func TestCompact(t *testing.T) {
 		t.Fatal(err)
 	}
 	appendAll(t, m, "new")
-	m = successor(t, m)
-	if got, _, err := records(m); got != "state new " || err != nil {
-		t.Fatalf("%q %v", got, err)
-	}
+	m = want(t, m, "state new ")
 	// One that fails, or whose process dies before the switch, changes nothing.
 	failed := errors.New("failed")
 	if err := m.Log.Compact(func(emit func([]byte) error) error { emit([]byte("half")); return failed }); err != failed {
 		t.Fatal(err)
 	}
 	appendAll(t, m, "newer")
-	crashed := *m.Log
-	crashed.gen++
-	crashed.seq, crashed.end = 0, 0
-	m.Keys.freshLogKey(crashed.half())
-	crashed.Append([]byte("half"))
-	if got, _, err := records(successor(t, m)); got != "state new newer " || err != nil {
-		t.Fatalf("%q %v", got, err)
+	m.Log.BeginCheckpoint()
+	m.Log.Checkpoint([]byte("half"))
+	appendAll(t, m, "newest")
+	m = want(t, m, "state new newer newest ")
+	// What comes while one is written is put into both.
+	m.Log.BeginCheckpoint()
+	m.Log.Checkpoint([]byte("all"))
+	for _, put := range []func([]byte) error{m.Log.Append, m.Log.Checkpoint} {
+		if err := put([]byte("meanwhile")); err != nil {
+			t.Fatal(err)
+		}
 	}
+	m.Log.Switch()
+	appendAll(t, m, "then")
+	want(t, m, "all meanwhile then ")
+}
+
+// A replaced log is zeroed step by step, and before the next checkpoint.
+func TestWipeStale(t *testing.T) {
+	m := newTestMemory(t, SecretmemAuto)
+	for range 3 {
+		if err := m.Log.Append(make([]byte, 300<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	zero := func(side int) bool {
+		area := m.Log.area(side)[:1<<20]
+		return bytes.Count(area, []byte{0}) == len(area)
+	}
+	m.Log.BeginCheckpoint()
+	m.Log.Switch()
+	if zero(0) {
+		t.Error("the log is zeroed at once: this shows nothing")
+	}
+	steps := 1
+	for m.Log.WipeStale() {
+		steps++
+	}
+	if steps != 4 || !zero(0) || m.Log.WipeStale() {
+		t.Errorf("after %d steps it is zeroed: %v", steps, zero(0))
+	}
+	appendAll(t, m, "more")
+	m.Log.BeginCheckpoint()
+	m.Log.Switch()
+	m.Log.BeginCheckpoint()
+	if !zero(1) {
+		t.Error("a checkpoint is written over what an older log has left")
+	}
+	m.Log.AbandonCheckpoint()
+	want(t, m, "")
 }
 
 func TestLogFull(t *testing.T) {
@@ -117,41 +165,128 @@ func TestLogFull(t *testing.T) {
 		t.Fatalf("a record that is too long: %v", err)
 	}
 	got := 0
-	if _, err := successor(t, m).Log.Replay(func([]byte) error { got++; return nil }); err != nil || got != n {
+	if _, err := successor(t, m).Log.Replay(func() {}, func([]byte) error { got++; return nil }); err != nil || got != n {
 		t.Fatalf("%d records of %d, %v", got, n, err)
 	}
 }
 
-// TestAlteredLog alters each of three records: the last is lost, any other
-// stops the replay with an error, and none is ever applied altered.
+// TestAlteredLog alters each of three records: that one and what follows is lost,
+// what is lost is told, and nothing is ever applied altered.
 func TestAlteredLog(t *testing.T) {
-	for i, want := range []struct {
-		got string
-		cut bool
-		err error
-	}{{"", false, ErrDamaged}, {"one ", false, ErrDamaged}, {"one two ", true, nil}} {
-		m := newTestMemory(t, SecretmemAuto)
-		appendAll(t, m, "one", "two", "three")
-		m.Log.area(0)[int64(i)*frameSize(3)+frameHead] ^= 1
-		got, cut, err := records(successor(t, m))
-		if got != want.got || cut != want.cut || !errors.Is(err, want.err) {
-			t.Errorf("record %d altered: %q %v %v", i, got, cut, err)
+	for i, whole := range []string{"", "one ", "one two "} {
+		for what, at := range map[string]int64{"head": 0, "length": 4, "more": 7, "nonce": 8, "sealed": frameHead, "tag": frameSize(3) - 8} {
+			m := newTestMemory(t, SecretmemAuto)
+			appendAll(t, m, "one", "two", "six")
+			m.Log.area(0)[int64(i)*frameSize(3)+at] ^= 0x40
+			for range 2 { // and the next one finds the same
+				m = successor(t, m)
+				got, found, err := records(m)
+				if got != whole || found.Lost != uint64(3-i) || found.Of != 3 || err != nil {
+					t.Errorf("%s of record %d altered: %q %+v %v", what, i, got, found, err)
+				}
+			}
 		}
 	}
-	m := newTestMemory(t, SecretmemAuto)
-	m.Log.r.mem[superOff+NonceSize] ^= 1
-	if _, _, err := records(successor(t, m)); !errors.Is(err, ErrSealed) {
-		t.Errorf("superblock altered: %v", err)
+}
+
+// A group of which a part was altered is lost whole.
+func TestAlteredGroup(t *testing.T) {
+	for at, whole := range map[int64]string{0: "", 1: "one ", 2: "one ", 3: "one ", 4: "one two six ten "} {
+		m := newTestMemory(t, SecretmemAuto)
+		appendAll(t, m, "one")
+		for i, r := range []string{"two", "six", "ten"} {
+			if err := m.Log.Stage([]byte(r), i < 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Log.Commit()
+		appendAll(t, m, "end")
+		m.Log.area(0)[at*frameSize(3)+frameHead] ^= 1
+		got, found, err := records(successor(t, m))
+		if got != whole || found.Lost != 5-uint64(strings.Count(whole, " ")) || err != nil {
+			t.Errorf("record %d altered: %q %+v %v", at, got, found, err)
+		}
 	}
-	m = newTestMemory(t, SecretmemAuto)
-	m.Log.r.mem[superVersion]++
+}
+
+// The arena's superblock repeats what the key region says: it is put right, and
+// nothing is lost, whichever bit of it was altered.
+func TestAlteredSuperblock(t *testing.T) {
+	for _, gen := range []int{0, 1, 2} {
+		for _, at := range []int{0, superVersion, superGen, superGen + 1, superGen + 7, superOff, superOff + NonceSize, superOff + superStride, superOff + superStride + NonceSize + superLen} {
+			m := newTestMemory(t, SecretmemAuto)
+			for range gen {
+				m.Log.BeginCheckpoint()
+				m.Log.Switch()
+			}
+			appendAll(t, m, "one", "two")
+			m.Log.r.mem[at] ^= 1
+			m = successor(t, m)
+			got, found, err := records(m)
+			inUse := at < superOff || (at-superOff)/superStride == gen&1
+			// An even mark, less one, is what a process leaves that ends while it switches.
+			late := at == superGen && gen&1 == 1
+			if got != "one two " || found.Lost > 0 || err != nil || found.Superblock != (inUse && !late) {
+				t.Errorf("generation %d, byte %d of the superblock altered: %q %+v %v", gen, at, got, found, err)
+			}
+			appendAll(t, m, "three")
+			want(t, m, "one two three ")
+		}
+	}
+}
+
+// Where a process ends while it switches to a checkpoint that is altered before
+// the next one starts, the log before it is still there. Once that has no key any
+// more, the checkpoint is what there is.
+func TestAlteredCheckpoint(t *testing.T) {
+	for _, c := range []struct {
+		key  bool // of the log before
+		want string
+		lost uint64
+	}{{true, "one two ", 0}, {false, "all ", 1}} {
+		m := newTestMemory(t, SecretmemAuto)
+		appendAll(t, m, "one", "two")
+		key := bytes.Clone(m.Keys.logKey(0))
+		m.Log.BeginCheckpoint()
+		m.Log.Checkpoint([]byte("all"))
+		m.Log.Checkpoint([]byte("too"))
+		m.Log.Switch()
+		if c.key { // as if it had ended before that was gone
+			copy(m.Keys.logKey(0), key)
+			m.Keys.setCount(0, 2)
+		}
+		m.Log.area(1)[frameSize(3)+frameHead] ^= 1
+		m = successor(t, m)
+		got, found, err := records(m)
+		if got != c.want || found.Lost != c.lost || found.Checkpoint != c.key || err != nil {
+			t.Errorf("with the key %v: %q %+v %v", c.key, got, found, err)
+		}
+		if c.key {
+			appendAll(t, m, "three")
+			want(t, m, "one two three ")
+		}
+	}
+	// One that was begun and not switched to is none.
+	m := newTestMemory(t, SecretmemAuto)
+	appendAll(t, m, "one", "two")
+	m.Log.BeginCheckpoint()
+	m.Log.Checkpoint([]byte("all"))
+	m.Log.area(0)[frameSize(3)+frameHead] ^= 1
+	if got, found, err := records(successor(t, m)); got != "one " || found.Lost != 1 || found.Checkpoint || err != nil {
+		t.Errorf("a checkpoint that was begun, and the log altered: %q %+v %v", got, found, err)
+	}
+}
+
+func TestAnotherFormat(t *testing.T) {
+	m := newTestMemory(t, SecretmemAuto)
+	m.Keys.setFormat(FormatVersion + 1)
 	if _, _, err := records(successor(t, m)); err == nil || !strings.Contains(err.Error(), fmt.Sprint("format ", FormatVersion+1)) {
 		t.Errorf("another format: %v", err)
 	}
 }
 
-// FuzzReplay alters the log's memory. A replay never panics, and what it
-// applies is a beginning of what was written.
+// FuzzReplay alters the log's memory. A replay never panics, what it applies is a
+// beginning of what was written, in whole groups, and it says how much is lost.
 func FuzzReplay(f *testing.F) {
 	f.Add(uint16(0), []byte{1})
 	f.Add(uint16(7), []byte{0x80})
@@ -162,24 +297,34 @@ func FuzzReplay(f *testing.F) {
 	list := []string{"first", strings.Repeat("second", 20), "third", "fourth"}
 	f.Fuzz(func(t *testing.T, at uint16, xor []byte) {
 		m := newTestMemory(t, SecretmemOff)
-		appendAll(t, m, list...)
+		appendAll(t, m, list[:1]...)
+		for i, r := range list[1:3] {
+			if err := m.Log.Stage([]byte(r), i == 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Log.Commit()
+		appendAll(t, m, list[3:]...)
 		area := m.Log.area(0)
 		for i, b := range xor {
 			if j := int(at) + i; j < len(area) {
 				area[j] ^= b
 			}
 		}
-		got, _, _ := records(successor(t, m))
+		got, found, err := records(successor(t, m))
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i := range len(list) + 1 {
 			whole := strings.Join(list[:i], " ")
 			if i > 0 {
 				whole += " "
 			}
-			if got == whole {
+			if got == whole && i != 2 && found.Lost == uint64(len(list)-i) {
 				return
 			}
 		}
-		t.Fatalf("applied %q", got)
+		t.Fatalf("applied %q, and found %+v", got, found)
 	})
 }
 

@@ -25,7 +25,7 @@ func (m *Memory) Reveal() Revelation {
 	k := m.Keys
 	r.add(k.r.mem[sessionKey : sessionKey+keySize])
 	r.addState(k.session)
-	half := m.Log.half()
+	half := m.Log.side()
 	r.add(k.logKey(half))
 	r.addState(k.logs[half])
 	for slot := Key(1); int(slot) < k.high(); slot++ {

@@ -21,7 +21,9 @@ type operation struct {
 }
 
 var (
-	size0    = inHeaderSize
+	size0     = inHeaderSize
+	perForget = slotRequest / sizeOf[forgetOne]() * (1 + 2*inodeEdit/blockEdit)
+
 	perRekey = extentBlocks // of each extent that it touches
 	perIO    = maxIO/blockSize + 1 + 2*perRekey
 	perCopy  = copyMax/blockSize + 1 + 2*perRekey
@@ -63,7 +65,7 @@ var operations = [opStatx + 1]operation{
 	opStatx:         {serve: (*Server).statx, fixed: sizeOf[fuse.StatxIn]()},
 	opSyncfs:        {serve: (*Server).nothing, fixed: size0},
 	opForget:        {serve: (*Server).forget, fixed: inHeaderSize + 8},
-	opBatchForget:   {serve: (*Server).batchForget, fixed: sizeOf[batchForgetIn]()},
+	opBatchForget:   {serve: (*Server).batchForget, fixed: sizeOf[batchForgetIn](), blocks: perForget},
 	opDestroy:       {serve: (*Server).nothing, fixed: size0},
 }
 
@@ -230,6 +232,8 @@ func (s *Server) batchForget(r *request) unix.Errno {
 			return unix.EINVAL
 		}
 		one := as[forgetOne](list)
+		s.step()
+		s.tx.stage()
 		s.unref(one.NodeId, one.Nlookup)
 		list = list[sizeOf[forgetOne]():]
 	}

@@ -21,6 +21,7 @@ const (
 	servedWord   = 60 // whose request holds the lock: its slot, and 1
 	savedInit    = 64 // the INIT request
 	savedBlame   = 1024
+	savedAltered = 1152 // how many blocks there were that did not authenticate
 	savedMapped  = 2048
 	mappedBytes  = pageSize - savedMapped // see markMapped
 )

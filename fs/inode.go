@@ -57,6 +57,7 @@ type inode struct {
 	xattrs *xattrs
 
 	mapped bool // may have pages in the page cache: a mapping read or wrote it
+	dirty  bool // is among tx.dirty
 }
 
 func (n *inode) isDir() bool     { return n.mode&unix.S_IFMT == unix.S_IFDIR }
@@ -161,7 +162,7 @@ func (s *Server) makeInode(uid, gid uint32, parent *inode, mode, rdev uint32) *i
 	if n.isRegular() {
 		s.files++
 	}
-	s.tx.create(n)
+	s.tx.write(n)
 	return n
 }
 
@@ -181,7 +182,7 @@ func (s *Server) free(n *inode) {
 	if n.isRegular() {
 		s.files--
 	}
-	s.tx.drop(n.ino)
+	s.tx.drop(n)
 }
 
 // getattr, statx

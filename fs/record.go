@@ -25,8 +25,8 @@ const (
 	editXattr               // ino, key, version, size, name, n × sealed
 	editUnxattr             // ino, name
 	editUnxattrs            // ino
-	editDone                // slot, unique, errno, value: this request was served
-	editNext                // next inode number, next key version
+	editDone                // 0, slot, unique, errno, value: this request was served
+	editNext                // 0, next inode number, next key version
 )
 
 // blockEdit is an encoded block: index, cell, length, nonce, tag.
@@ -37,27 +37,34 @@ const blockEdit = 8 + 4 + 2 + crypt.NonceSize + crypt.TagSize
 type tx struct {
 	s     *Server
 	buf   []byte
+	marks []mark   // of the edits in buf, while a checkpoint is written
 	dirty []*inode // to be written by commit, once each
 	cells []uint32
 	keys  []crypt.Key
-	group crypt.Group
 }
 
 // stageAt is how long a record gets before it is staged: a long change is
 // several records that count together or not at all.
 const stageAt = crypt.MaxRecord / 2
 
-func (t *tx) empty() bool { return len(t.buf) == 0 && len(t.dirty) == 0 && !t.group.Open() }
+func (t *tx) empty() bool {
+	return len(t.buf) == 0 && len(t.dirty) == 0 && !t.s.mem.Log.Staged()
+}
 
 // put writes the inode's fields when the operation is committed.
 func (t *tx) put(n *inode) {
-	if !slices.Contains(t.dirty, n) {
+	if !n.dirty {
+		n.dirty = true
 		t.dirty = append(t.dirty, n)
 	}
 }
 
-// create writes a new inode at once: other edits of the operation refer to it.
-func (t *tx) create(n *inode) { t.buf = appendInode(t.buf, n) }
+// write writes the inode's fields as they are: at once for a new one, which other
+// edits of the operation refer to.
+func (t *tx) write(n *inode) {
+	t.mark(n.ino)
+	t.buf = appendInode(t.buf, n)
+}
 
 func (t *tx) freeCell(c uint32) {
 	if c != 0 {
@@ -71,7 +78,9 @@ func (t *tx) freeKey(k crypt.Key) {
 	}
 }
 
+// kind begins an edit. Its first argument is the inode that it is about.
 func (t *tx) kind(k byte, args ...uint64) {
+	t.mark(args[0])
 	t.buf = append(t.buf, k)
 	for _, a := range args {
 		t.buf = binary.LittleEndian.AppendUint64(t.buf, a)
@@ -88,9 +97,9 @@ func (t *tx) target(n *inode) {
 	t.string(n.target)
 }
 
-func (t *tx) drop(ino uint64) {
-	t.dirty = slices.DeleteFunc(t.dirty, func(n *inode) bool { return n.ino == ino })
-	t.kind(editDrop, ino)
+func (t *tx) drop(n *inode) {
+	n.dirty = false
+	t.kind(editDrop, n.ino)
 }
 
 func (t *tx) punch(ino, first, end uint64)     { t.kind(editPunch, ino, first, end) }
@@ -141,22 +150,31 @@ func (t *tx) unxattr(ino uint64, name string) {
 func (t *tx) unxattrs(ino uint64) { t.kind(editUnxattrs, ino) }
 
 func (t *tx) done(d done, slot int) {
-	t.kind(editDone, uint64(slot), d.unique, uint64(d.errno), d.value)
+	t.kind(editDone, noInode, uint64(slot), d.unique, uint64(d.errno), d.value)
 }
+
+func (t *tx) next() { t.kind(editNext, noInode, t.s.nextIno, t.s.nextVersion) }
+
+// noInode stands in edits that are about none.
+const noInode = 0
 
 // stage seals what has gathered if it has grown long.
 func (t *tx) stage() {
 	if len(t.buf) >= stageAt {
-		t.seal()
+		t.seal(true)
 	}
 }
 
-func (t *tx) seal() {
-	if err := t.s.mem.Log.Stage(&t.group, t.buf); err != nil {
+func (t *tx) seal(more bool) {
+	err := t.s.mem.Log.Stage(t.buf, more)
+	if err == nil {
+		err = t.s.alsoInCheckpoint(t)
+	}
+	if err != nil {
 		// room made sure of it; the index is rebuilt from what is committed.
 		panic("internal error: " + err.Error())
 	}
-	t.buf = t.buf[:0]
+	t.buf, t.marks = t.buf[:0], t.marks[:0]
 }
 
 // inodeEdit and keyEdit are how long an encoded inode is, and the key of an extent.
@@ -168,13 +186,15 @@ const (
 // commit makes the operation durable. Nothing of it may fail any more.
 func (t *tx) commit() {
 	for _, n := range t.dirty {
-		t.buf = appendInode(t.buf, n)
-		t.stage()
+		if n.dirty {
+			t.write(n)
+			t.stage()
+		}
 	}
 	crypt.Point("changed")
-	t.seal()
+	t.seal(false)
 	crypt.Point("staged")
-	t.s.mem.Log.Commit(&t.group)
+	t.s.mem.Log.Commit()
 	crypt.Point("committed")
 	for _, k := range t.keys {
 		t.s.mem.Keys.Erase(k)
@@ -192,9 +212,11 @@ func (t *tx) commit() {
 }
 
 func (t *tx) reset() {
+	for _, n := range t.dirty {
+		n.dirty = false
+	}
 	clear(t.dirty) // they may be dropped inodes
-	t.buf, t.dirty, t.cells, t.keys = t.buf[:0], t.dirty[:0], t.cells[:0], t.keys[:0]
-	t.group = crypt.Group{}
+	t.buf, t.marks, t.dirty, t.cells, t.keys = t.buf[:0], t.marks[:0], t.dirty[:0], t.cells[:0], t.keys[:0]
 }
 
 // appendInode encodes an inode. The last two fields are for an expiry and the
@@ -229,84 +251,4 @@ type done struct {
 	unique uint64
 	errno  unix.Errno
 	value  uint64 // a count, or the inode that the reply names
-}
-
-// room makes sure that an operation changing up to blocks block entries can be
-// recorded. It runs before anything is changed: it may write a checkpoint.
-func (s *Server) room(blocks int) unix.Errno {
-	need := blocks*blockEdit + 64<<10
-	need += need / 8
-	if s.readOnly != "" || s.mem.Log.Room(need) && !s.mem.Log.Worth() {
-		return 0
-	}
-	if !s.tx.empty() {
-		panic("internal error: checkpoint inside an operation")
-	}
-	if err := s.mem.Log.Compact(s.checkpoint); err != nil || !s.mem.Log.Room(need) {
-		return unix.ENOSPC // the log is laid out for more than there can be
-	}
-	return 0
-}
-
-// checkpoint writes the whole index, many inodes to a record.
-func (s *Server) checkpoint(emit func([]byte) error) error {
-	t := tx{s: s, buf: s.tx.buf[:0]}
-	flush := func(limit int) error {
-		if len(t.buf) <= limit {
-			return nil
-		}
-		err := emit(t.buf)
-		t.buf = t.buf[:0]
-		return err
-	}
-	const most = 32 << 10
-	t.kind(editNext, s.nextIno, s.nextVersion)
-	for slot, d := range s.done {
-		t.done(d, slot)
-	}
-	for _, n := range s.inodes {
-		t.buf = appendInode(t.buf, n)
-		if n.isSymlink() {
-			t.target(n)
-		}
-		for i := range n.data.extents {
-			t.key(n.ino, &n.data.extents[i])
-			if err := flush(most); err != nil {
-				return err
-			}
-		}
-		for part := range slices.Chunk(n.data.blocks, most/blockEdit) {
-			t.blocks(n.ino, part)
-			if err := flush(most); err != nil {
-				return err
-			}
-		}
-		if n.xattrs != nil {
-			for i := range n.xattrs.list {
-				t.xattr(n.ino, &n.xattrs.list[i])
-				if err := flush(most); err != nil {
-					return err
-				}
-			}
-		}
-		if err := flush(most); err != nil {
-			return err
-		}
-	}
-	for _, n := range s.inodes {
-		if n.dir == nil {
-			continue
-		}
-		for _, e := range n.dir.order {
-			if e != nil {
-				t.name(n.ino, e)
-				if err := flush(most); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	err := flush(0)
-	s.tx.buf = t.buf
-	return err
 }

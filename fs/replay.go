@@ -19,21 +19,16 @@ var errRecord = errors.New("a record of the log makes no sense")
 // load rebuilds the index from the log, and claims the keys and cells that it
 // refers to; all others are erased.
 func (s *Server) load() error {
-	s.clearIndex()
 	// Almost all of it stays: there is nothing to collect, and clients wait.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(math.MaxInt64))
 	crypt.Point("replay: begun")
-	cut, err := s.mem.Log.Replay(s.apply)
+	found, err := s.mem.Log.Replay(s.clearIndex, s.apply)
 	s.replayed = nil
-	switch {
-	case errors.Is(err, crypt.ErrDamaged):
-		s.degrade("a record in the log was altered; what followed it is lost")
-	case err != nil:
+	if err != nil {
 		return err
-	case cut:
-		s.logf("the last record of the log was altered; it is lost")
 	}
+	s.tell(found)
 	if len(s.inodes) == 0 { // the first time, or after a wipe
 		s.mem.Keys.Sweep()
 		s.begin()
@@ -234,6 +229,7 @@ func (s *Server) applyEdit(kind byte, r *reader) bool {
 		p.dir.remove(p.dir.order[i])
 		return true
 	case editDone:
+		r.u64()
 		slot := r.u64()
 		d := done{r.u64(), unix.Errno(r.u64()), r.u64()}
 		if slot >= uint64(len(s.done)) {
@@ -242,6 +238,7 @@ func (s *Server) applyEdit(kind byte, r *reader) bool {
 		s.done[slot] = d
 		return true
 	case editNext:
+		r.u64()
 		s.nextIno, s.nextVersion = max(s.nextIno, r.u64()), max(s.nextVersion, r.u64())
 		return true
 	}

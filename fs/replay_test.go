@@ -85,8 +85,9 @@ func (s *storm) one() {
 }
 
 // TestReplay compares the index after random operations with the one that a
-// successor builds from the log alone, checkpoints in between, and goes on with
-// the successor.
+// successor builds from the log alone, and goes on with the successor. Checkpoints
+// are written in between, whole ones and an inode at a time, some of which are
+// never finished.
 func TestReplay(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -94,9 +95,10 @@ func TestReplay(t *testing.T) {
 	for round := range 40 {
 		for range 100 {
 			s.one()
+			s.maybeCheckpoint(t)
 		}
 		if round%5 == 4 {
-			if err := s.mem.Log.Compact(s.checkpoint); err != nil {
+			if err := s.compact(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -110,6 +112,23 @@ func TestReplay(t *testing.T) {
 		s.end() // or they would all be locked in memory at once
 		s.bench = next
 		s.readBack(t)
+	}
+}
+
+func (s *storm) maybeCheckpoint(t *testing.T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	switch {
+	case s.ckpt != nil && s.rng.IntN(200) == 0:
+		s.abandonCheckpoint()
+	case s.ckpt != nil && s.rng.IntN(3) > 0:
+		_, err = s.checkpointStep(1)
+	case s.ckpt == nil && s.rng.IntN(50) == 0:
+		err = s.beginCheckpoint()
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

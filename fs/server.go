@@ -76,8 +76,9 @@ type Server struct {
 	wipes       uint64
 	proto       protocol
 
-	left     [][]uint32 // cells that the upkeep is to zero
-	replayed []block    // of an edit, while the log is replayed
+	left     [][]uint32  // cells that the upkeep is to zero
+	ckpt     *checkpoint // that is being written
+	replayed []block     // of an edit, while the log is replayed
 }
 
 // New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
@@ -119,7 +120,10 @@ func (s *Server) begin() {
 		size: 2 * direntCost, atime: t, mtime: t, ctime: t, btime: t, lookups: 1, dir: &dir{parent: rootIno}}
 	s.inodes[rootIno] = root
 	s.usedInodes = 1
-	s.tx.kind(editNext, s.nextIno, s.nextVersion)
+	if s.readOnly != "" { // nothing of a damaged log is written over
+		return
+	}
+	s.tx.next()
 	s.tx.put(root)
 	s.tx.commit()
 }
@@ -133,6 +137,7 @@ func (s *Server) clearIndex() {
 	s.usedInodes, s.files, s.usedPages, s.usedTargets, s.farKeys = 0, 0, 0, 0, 0
 	s.tx.reset()
 	s.left = nil // whoever has cleared the index has the cells swept
+	s.ckpt = nil // and the log is replayed, or empty
 }
 
 // node finds the inode that a path led to. What a wipe destroyed is stale: the
@@ -168,12 +173,6 @@ func (s *Server) logf(format string, args ...any) {
 	if s.cfg.Logf != nil {
 		s.cfg.Logf(format, args...)
 	}
-}
-
-// degrade refuses all changes from here on.
-func (s *Server) degrade(why string) {
-	s.readOnly = why
-	s.logf("the filesystem is read-only now: %s", why)
 }
 
 // Processors is the GOMAXPROCS to Serve under: one for each serving thread, one

@@ -32,8 +32,9 @@ type Status struct {
 	MmapShared bool       `json:"mmap_shared"` // shared mappings work (Linux 6.6 or newer)
 	ReadOnly   string     `json:"read_only,omitempty"`
 	Panics     uint64     `json:"panics"`
-	Arena      int64      `json:"arena"` // bytes of memory behind the arena
-	Wipes      uint64     `json:"wipes"` // of everything, since the mount
+	Altered    uint64     `json:"altered"` // times that contents were found altered, and not returned
+	Arena      int64      `json:"arena"`   // bytes of memory behind the arena
+	Wipes      uint64     `json:"wipes"`   // of everything, since the mount
 }
 
 // Status reports what the server holds.
@@ -45,7 +46,7 @@ func (s *Server) Status() Status {
 		Bytes: s.usedPages * blockSize, Quota: s.quotaPages * blockSize,
 		Protocol:   fmt.Sprintf("%d.%d", protoMajor, s.proto.minor),
 		MmapShared: s.proto.mmapShared,
-		ReadOnly:   s.readOnly, Panics: s.panics(), Wipes: s.wipes,
+		ReadOnly:   s.readOnly, Panics: s.panics(), Altered: s.altered(), Wipes: s.wipes,
 	}
 	if s.gone.Load() {
 		return st

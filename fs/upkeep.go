@@ -7,8 +7,8 @@ import (
 )
 
 // Upkeep is work that follows from requests and that none of them has to wait
-// for: zeroing the cells of large files whose keys are gone. One thread does it
-// step by step. Each step holds the lock for a moment and counts for the watch;
+// for: zeroing the cells of large files whose keys are gone, writing checkpoints
+// of the index, zeroing the log that they replace. One thread does it step by step. Each step holds the lock for a moment and counts for the watch;
 // between two of them those go first who wait for the lock. What is not done
 // when the process ends, its successor finds to do.
 
@@ -73,5 +73,24 @@ func (s *Server) upkeepStep() (more bool) {
 			more = false
 		}
 	}()
-	return s.freeLeft(freeAtOnce)
+	switch {
+	case s.readOnly != "":
+		return false
+	case s.freeLeft(freeAtOnce), s.mem.Log.WipeStale():
+		return true
+	case s.ckpt != nil:
+		if _, err := s.checkpointStep(checkpointRecord); err != nil {
+			s.logf("write a checkpoint: %v", err)
+			s.abandonCheckpoint()
+		}
+		return true
+	case s.mem.Log.Worth():
+		if err := s.beginCheckpoint(); err != nil {
+			s.logf("write a checkpoint: %v", err)
+			s.abandonCheckpoint()
+			return false
+		}
+		return true
+	}
+	return false
 }

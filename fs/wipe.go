@@ -45,9 +45,9 @@ func (s *Server) wipe() error {
 	s.oweNotices()
 	s.mem.Fresh()
 	old := s.inodes
+	s.readOnly = ""
 	s.begin()
 	crypt.Point("wipe: tree begun")
-	s.readOnly = ""
 	s.wipes++
 	for name := range old[rootIno].dir.names {
 		s.notify(Notice{Parent: rootIno, Name: []byte(name)})

@@ -100,7 +100,7 @@ func (s *supervisor) keep() error {
 		if p.note(served, err); served.IsZero() {
 			s.logf("a worker failed to start: %v", err)
 		} else {
-			s.logf("the worker ended (%v) and was replaced: nothing is lost", err)
+			s.logf("the worker ended (%v): another one goes on where it was", err)
 		}
 		if p.over() {
 			return fmt.Errorf("%d workers in a row failed to start or to stay up, the last one because: %w: everything is wiped and unmounted, look into that and run tokenfs mount", p.failed, err)

@@ -57,6 +57,9 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	if c.ReadOnly != "" {
 		line("READ-ONLY\t%s", c.ReadOnly)
 	}
+	if c.Altered > 0 {
+		line("ALTERED\tcontents were found altered, and not returned, %s: the machine's memory is faulty, or something writes to it", times(int(c.Altered)))
+	}
 	if c.Panics > 0 {
 		line("PANICS\t%d requests ended in a panic: please report it", c.Panics)
 	}

@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle"
 )
 
 // TestCorruption flips a bit in every page of every piece of memory that the
@@ -110,4 +114,85 @@ func memfd(t testing.TB, pid int, name string) string {
 	}
 	t.Fatalf("the daemon has no memory file called %s", name)
 	return ""
+}
+
+// What stands in the arena's first page stands in the key region, too: no bit of
+// it costs a file, and what was found is told. A record that was altered costs
+// what came after it, which is told by more than the loss.
+func TestCorruptionWhileNobodyServes(t *testing.T) {
+	for name, c := range map[string]struct {
+		at    func(arena *os.File) int64
+		lost  bool
+		tells string
+	}{
+		"generation":  {func(*os.File) int64 { return 16 }, false, "superblock was altered"},
+		"magic":       {func(*os.File) int64 { return 0 }, false, "superblock was altered"},
+		"superblock":  {func(*os.File) int64 { return 128 + 13 }, false, "superblock was altered"},
+		"last record": {lastRecord, true, "are lost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := mount(t, mountOptions{Size: 1 << 20})
+			if m.daemon == nil {
+				t.Skipf("%s is set: no daemon to look into", envDir)
+			}
+			path := filepath.Join(m.Dir, "token")
+			must(t, os.WriteFile(path, []byte("secret"), 0o600))
+			must(t, os.Mkdir(filepath.Join(m.Dir, "last"), 0o700))
+			arena, err := os.OpenFile(memfd(t, m.daemon.Process.Pid, "arena"), os.O_RDWR, 0)
+			must(t, err)
+			defer arena.Close()
+			at, one := c.at(arena), make([]byte, 1)
+			if _, err := arena.ReadAt(one, at); err != nil {
+				t.Fatal(err)
+			}
+			one[0] ^= 1
+			if _, err := arena.WriteAt(one, at); err != nil {
+				t.Fatal(err)
+			}
+			before, err := lifecycle.Query(m.Dir)
+			must(t, err)
+			must(t, unix.Kill(before.Worker.PID, unix.SIGKILL))
+			if got, err := os.ReadFile(path); err != nil || string(got) != "secret" {
+				t.Errorf("read %q, %v", got, err)
+			}
+			st, err := lifecycle.Query(m.Dir)
+			must(t, err)
+			told := ""
+			for _, message := range st.Messages {
+				told += message.Text + "\n"
+				if c.lost && strings.Contains(message.Text, "nothing is lost") {
+					t.Errorf("it says %q", message.Text)
+				}
+			}
+			if !strings.Contains(told, c.tells) {
+				t.Errorf("it says %q, not %q", told, c.tells)
+			}
+			if readOnly := st.Content.ReadOnly != ""; readOnly != c.lost {
+				t.Errorf("read-only: %q", st.Content.ReadOnly)
+			}
+			err = os.WriteFile(path, []byte("new"), 0o600)
+			if c.lost != errors.Is(err, unix.EROFS) || !c.lost && err != nil {
+				t.Errorf("writing: %v", err)
+			}
+			m.wipe(t)
+			must(t, os.WriteFile(path, []byte("after"), 0o600))
+		})
+	}
+}
+
+// lastRecord finds a byte of the last one in the first half of the log; see
+// crypt/log.go.
+func lastRecord(arena *os.File) (at int64) {
+	head := make([]byte, 8)
+	for off := int64(4096); ; {
+		if _, err := arena.ReadAt(head, off); err != nil {
+			return 0
+		}
+		word := binary.LittleEndian.Uint64(head)
+		if word == 0 {
+			return at + 30
+		}
+		at = off
+		off += (24 + int64(word>>32&(1<<30-1)) + 7) &^ 7
+	}
 }

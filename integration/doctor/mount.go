@@ -219,6 +219,9 @@ func protections(m *Machine, found *findings) {
 		}
 		found.add(severity, strings.TrimSpace(remedy), "%s: %s", p.Name, p.Detail)
 	}
+	if n := m.Status.Content.Altered; n > 0 {
+		found.add(Broken, "write the files that cannot be read anew, test the machine's memory", "contents were found altered in memory, and not returned, %d times", n)
+	}
 	if why := m.Status.Content.ReadOnly; why != "" {
 		found.add(Broken, "tokenfs wipe, and sign in anew", "the filesystem is read-only: %s", why)
 	}
