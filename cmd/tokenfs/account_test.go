@@ -24,11 +24,8 @@ import (
 // is the command when it is called so.
 func TestMain(m *testing.M) {
 	lifecycle.BeWorker()
-	switch filepath.Base(os.Args[0]) {
-	case "tokenfs":
+	if filepath.Base(os.Args[0]) == "tokenfs" {
 		main()
-	case helperName:
-		helperMain()
 	}
 	os.Exit(testMain(m))
 }

@@ -23,9 +23,9 @@ type limit struct {
 	reason                            string
 }
 
-// A control is a cell of another system that must have something: else the search, or
-// the plan, is broken.
-type control struct{ states, systems, patterns, kernels []string }
+// A control is a cell that must have something in one of these places: else the search,
+// or the plan, is broken.
+type control struct{ states, systems, patterns, places, kernels []string }
 
 func loadLimits() (l limits, err error) {
 	for i, line := range strings.Split(limitsFile, "\n") {
@@ -45,10 +45,10 @@ func loadLimits() (l limits, err error) {
 		switch {
 		case f[0] == "limit" && len(f) == 6 && f[5] != "":
 			l.limits = append(l.limits, limit{globs(f[1]), globs(f[2]), globs(f[3]), globs(f[4]), f[5]})
-		case f[0] == "control" && len(f) == 5:
-			l.control = append(l.control, control{globs(f[1]), globs(f[2]), globs(f[3]), globs(f[4])})
+		case f[0] == "control" && len(f) == 6:
+			l.control = append(l.control, control{globs(f[1]), globs(f[2]), globs(f[3]), globs(f[4]), globs(f[5])})
 		default:
-			return l, fmt.Errorf("limits, line %d: want: limit | STATES | PATTERNS | PLACES | KERNELS | REASON, or: control | STATES | SYSTEMS | PATTERNS | KERNELS", i+1)
+			return l, fmt.Errorf("limits, line %d: want: limit | STATES | PATTERNS | PLACES | KERNELS | REASON, or: control | STATES | SYSTEMS | PATTERNS | PLACES | KERNELS", i+1)
 		}
 	}
 	return l, nil
@@ -78,10 +78,12 @@ func (l limits) judge(r *result, system, pattern string) (verdict, wrong string)
 	c := r.Cells[system][pattern]
 	for _, x := range l.control {
 		if matches(x.states, r.State) && matches(x.systems, system) && matches(x.patterns, pattern) && matches(x.kernels, r.Kernel) {
-			if c.Found == 0 {
-				return blind, "; the search must find something here"
+			for where := range c.Where {
+				if matches(x.places, where) {
+					return shown, ""
+				}
 			}
-			return shown, ""
+			return blind, "; the search must find something in: " + strings.Join(x.places, ", ")
 		}
 	}
 	if system != "tokenfs" && system != "nothing" {

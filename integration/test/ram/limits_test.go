@@ -53,7 +53,7 @@ func all(t *testing.T, what string, globs, names []string) {
 func TestJudge(t *testing.T) {
 	l := limits{
 		limits:  []limit{{[]string{"wiped"}, []string{names}, []string{"slab *", "free"}, []string{"debian"}, "the kernel's"}},
-		control: []control{{[]string{"held"}, []string{"tmpfs"}, []string{contents}, []string{"*"}}},
+		control: []control{{[]string{"held"}, []string{"tmpfs"}, []string{contents}, []string{"file on *"}, []string{"*"}}},
 	}
 	for _, c := range []struct {
 		kernel, state, system, pattern string
@@ -69,6 +69,7 @@ func TestJudge(t *testing.T) {
 		{"debian", "wiped", "nothing", contents, map[string]int{"free": 16}, bad},
 		{"debian", "wiped", "ext4", contents, map[string]int{"free": 16}, none},
 		{"debian", "held", "tmpfs", contents, nil, blind},
+		{"debian", "held", "tmpfs", contents, map[string]int{"swap": 20}, blind},
 		{"debian", "held", "tmpfs", contents, map[string]int{"file on tmpfs": 20}, shown},
 	} {
 		found := 0

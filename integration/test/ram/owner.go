@@ -11,6 +11,7 @@ const (
 	pageFlags    = 0
 	compoundHead = 8
 	pageMapping  = 24
+	pageIndex    = 32
 	pageType     = 48
 	refcount     = 52
 )
@@ -69,6 +70,9 @@ func (d *dump) mapping(frame uint64) uint64 {
 	}
 	return 0
 }
+
+// index is the number of a page in its file; those of huge ones are not told apart.
+func (d *dump) index(frame uint64) uint64 { return d.virtual(d.structPage(frame) + pageIndex) }
 
 // structPage is the address of a page's struct page, of a compound page that of its
 // head; 0 where there is none.

@@ -67,9 +67,17 @@ func (p *page) text() string {
 	row("kernel", "calls itself", "tokenfs", "date")
 	row("---", "---", "---", "---")
 	for i, r := range p.results {
-		if i == 0 || r.Kernel != p.results[i-1].Kernel {
-			row(r.Kernel, r.Release, r.Program, r.Date)
+		same := func(o result) bool { return o.Kernel == r.Kernel }
+		if slices.IndexFunc(p.results, same) < i {
+			continue
 		}
+		var programs, dates []string
+		for _, o := range p.results {
+			if same(o) {
+				programs, dates = append(programs, o.Program), append(dates, o.Date)
+			}
+		}
+		row(r.Kernel, r.Release, strings.Join(distinctTexts(programs), ", "), strings.Join(distinctTexts(dates), ", "))
 	}
 	b.WriteString("\n")
 	table("tokenfs", patterns, func(state, pattern string) string { return p.cell(state, "tokenfs", pattern) })
@@ -95,7 +103,7 @@ func (p *page) cell(state, system, pattern string) string {
 		case bad, blind:
 			text += " **" + verdict + "**"
 			p.wrong = append(p.wrong, fmt.Sprintf("%s: %s: %s, %s: %d of %d bytes%s%s", r.Kernel, state, system, pattern, c.Found, c.Of, places(c), why))
-		case allowed:
+		case allowed, shown:
 			text += p.footnotes(&r, pattern, c)
 		}
 		if on[text] == nil {
@@ -127,6 +135,9 @@ func (p *page) footnotes(r *result, pattern string, c *cell) string {
 	var marks []string
 	for where := range c.Where {
 		reason := p.limits.reason(r, pattern, where)
+		if reason == "" { // a control needs none
+			continue
+		}
 		i := slices.Index(p.reasons, reason)
 		if i < 0 {
 			i = len(p.reasons)
@@ -137,5 +148,10 @@ func (p *page) footnotes(r *result, pattern string, c *cell) string {
 		}
 	}
 	slices.Sort(marks)
-	return " " + strings.Join(marks, " ")
+	return strings.Join(append([]string{""}, marks...), " ")
+}
+
+func distinctTexts(all []string) []string {
+	slices.Sort(all)
+	return slices.Compact(all)
 }

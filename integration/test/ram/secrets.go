@@ -84,6 +84,7 @@ func planted(seed, state string, systems []string, tokens, size, named int) (all
 type told struct {
 	Keys   []string            `json:"keys"`
 	Frames map[string][]uint64 `json:"frames"`
+	Sizes  map[string]uint64   `json:"sizes"`
 	Cells  [][]byte            `json:"cells"` // pages of sealed blocks
 	Log    [][]byte            `json:"log"`
 }
@@ -108,23 +109,31 @@ func loadTold(path string) (t told, err error) {
 	return readTold(f)
 }
 
-// save adds the arena's pages, out of a dump, and writes all of it to a file.
+// save adds the arena's pages, out of a dump, and writes all of it to a file. The frames
+// are those that the worker has mapped, which of a new one are a few; they tell which
+// file the arena is.
 func (t told) save(d *dump, path string) error {
-	t.Cells, t.Log = pages(d, t.Frames["cells"]), pages(d, t.Frames["log"])
+	arena := d.mapping(t.Frames["cells"][0])
+	if arena == 0 || t.Sizes["log"] == 0 {
+		return fmt.Errorf("the arena's file is not to be found in the dump")
+	}
+	for frame := range uint64(len(d.mem) / pageSize) {
+		if d.mapping(frame) != arena {
+			continue
+		}
+		switch page := bytes.Clone(d.frame(frame)); {
+		case bytes.Count(page, []byte{0}) >= pageSize-64:
+		case d.index(frame)*pageSize < t.Sizes["log"]:
+			t.Log = append(t.Log, page)
+		default:
+			t.Cells = append(t.Cells, page)
+		}
+	}
 	b, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(path, b, 0o600)
-}
-
-func pages(d *dump, frames []uint64) (all [][]byte) {
-	for _, n := range frames {
-		if b := d.frame(n); b != nil && bytes.Count(b, []byte{0}) < pageSize-64 {
-			all = append(all, bytes.Clone(b))
-		}
-	}
-	return all
 }
 
 // secrets lists keys and sealed pages. With earlier, only the data keys and the sealed

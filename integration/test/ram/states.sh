@@ -5,7 +5,8 @@
 
 # In this order a machine goes through them. The last ones end it.
 states='nothing held written read rewritten replaced deleted truncated wiped-path wiped unmounted'
-states="$states worker-killed keeper-killed both-killed logged-out pressure oom suspended"
+states="$states worker-killed upgraded linked run-ended keeper-killed both-killed logged-out"
+states="$states pressure oom suspended"
 last_states='panic hibernated'
 
 # A state is of these where it names no others: the agents' programs are slow.
@@ -34,8 +35,8 @@ plant_names() {
 
 # mounted: tokenfs, with what a few apps have in it beside the tokens; and its rivals.
 mounted() {
-	as alice 'PATH=/srv/bin:$PATH; tokenfs mount --on-logout keep >/dev/null 2>&1 && rivals &&
-		{ [ -e $XDG_RUNTIME_DIR/tokenfs/fill ] || head -c 2M /dev/urandom >$XDG_RUNTIME_DIR/tokenfs/fill; }'
+	as alice "PATH=/srv/bin:\$PATH; tokenfs mount --on-logout keep >/dev/null 2>&1 && rivals $systems &&
+		{ [ -e \$XDG_RUNTIME_DIR/tokenfs/fill ] || head -c 2M /dev/urandom >\$XDG_RUNTIME_DIR/tokenfs/fill; }"
 }
 
 # remember WHAT: the keys that tokenfs has now, and its sealed blocks, for the search.
@@ -132,8 +133,10 @@ state_unmounted() {
 
 # A logout as users have it, with the unit.
 state_logged_out() {
-	systems='tokenfs ext4 tmpfs keyring ssh-agent'
-	as alice 'tokenfs unmount 2>/dev/null; fusermount3 -u $XDG_RUNTIME_DIR/plain 2>/dev/null; systemctl --user start tokenfs'
+	systems='tokenfs ext4 tmpfs'
+	# What is left over from a login keeps its directory.
+	as alice "tokenfs unmount 2>/dev/null; fusermount3 -u \$XDG_RUNTIME_DIR/plain 2>/dev/null; $end_agents
+		systemctl --user start tokenfs"
 	over
 	# Waits without a new process, which would be given the pages that were freed.
 	as root 'mkfifo -m 600 /run/never 2>/dev/null; exec 9<>/run/never
@@ -162,6 +165,41 @@ state_worker_killed() {
 	read_back
 	look_at_secrets -live
 }
+
+# The worker's and the keeper's successors, and what handed the filesystem over.
+state_upgraded() {
+	systems=tokenfs
+	over
+	as alice 'tokenfs upgrade'
+	read_back
+	look_at_secrets -live
+}
+
+# An app's tokens that were on disk, and were read there, are moved in.
+state_linked() {
+	systems=tokenfs tokens=1
+	mounted
+	as alice 'rm -rf ~/.azure; mkdir -m 700 ~/.azure'
+	each 'app put $seed $token $size ~/.azure/msal_token_cache.json; sync -f ~/.azure'
+	as alice 'tokenfs link azure-cli'
+	each 'app get $seed $token $size ~/.azure/msal_token_cache.json; sync -f ~'
+	remember now
+	look_at_secrets -live
+	as alice 'tokenfs unlink azure-cli'
+}
+
+# A filesystem that one command had, and all that served it.
+state_run_ended() {
+	systems=tokenfs
+	as alice 'tokenfs unmount 2>/dev/null; mkfifo -m 600 ~/end 2>/dev/null
+		setsid tokenfs run --private off -- sh -c "read _ <~/end" >/tmp/run 2>&1 </dev/null &
+		for _ in $(seq 600); do grep -q " $XDG_RUNTIME_DIR/tokenfs fuse" /proc/mounts && exit; sleep 0.2; done; cat /tmp/run; exit 1'
+	over
+	as alice 'echo >~/end'
+	pause
+	look_at_secrets
+}
+
 state_keeper_killed() {
 	kill_tokenfs "$keeper \$(pgrep -u alice -x gocryptfs)"
 	look_at_secrets
@@ -189,6 +227,8 @@ state_oom() {
 	note=$(as root 'dmesg | sed -n "s/.*Out of memory: //p" | cut -d, -f1 | tr "\n" ";"')
 	case $note in *illed*) ;; *) echo "nothing was killed: $note" >&2; return 1 ;; esac
 	look_at_secrets -live
+	systems=tokenfs
+	if read_back; then echo "   tokenfs has its tokens"; else echo "   tokenfs has LOST its tokens"; fi
 }
 
 state_suspended() {

@@ -42,6 +42,7 @@ type reply struct {
 type told struct {
 	Keys   []string            `json:"keys"`
 	Frames map[string][]uint64 `json:"frames"`
+	Sizes  map[string]uint64   `json:"sizes"`
 }
 
 func main() {
@@ -70,8 +71,9 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	out := told{Keys: revealed.Keys, Frames: map[string][]uint64{}}
+	out := told{revealed.Keys, map[string][]uint64{}, map[string]uint64{}}
 	for _, s := range append(revealed.Regions, revealed.Arena...) {
+		out.Sizes[s.What] = s.End - s.Start
 		if out.Frames[s.What], err = frames(status.Status.Worker.PID, s); err != nil {
 			return err
 		}
