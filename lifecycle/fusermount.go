@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,15 +18,57 @@ import (
 // helperTimeout is generous: fusermount3 does a few system calls.
 const helperTimeout = 10 * time.Second
 
-// fusermount finds the setuid helper through which users mount. A PATH as
-// minimal as cron's must do.
-func fusermount() (string, error) {
-	for _, name := range []string{"fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return filepath.Abs(path)
+// HelperPlaces are where distributions put fusermount3, the setuid helper through
+// which users mount. PATH is not asked: what is found there gets /dev/fuse, and so
+// all that apps write. The last three are NixOS's and Guix's.
+var HelperPlaces = []string{"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3",
+	"/run/wrappers/bin/fusermount3", "/run/privileged/bin/fusermount3", "/run/setuid-programs/fusermount3"}
+
+// fusermount opens the helper, which is then executed through the descriptor.
+func fusermount() (*os.File, error) {
+	var unfit error
+	for _, path := range HelperPlaces {
+		f, err := openResolved(path)
+		if err == nil {
+			if err = checkSetuid(f); err == nil {
+				return f, nil
+			}
+			f.Close()
+		}
+		if unfit == nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			unfit = err
 		}
 	}
-	return "", faultf(Unsupported, "there is no fusermount3, without which only root can mount: install the package fuse3")
+	if unfit != nil {
+		return nil, faultf(Unsupported, "fusermount3: %w, so users cannot mount: reinstall the package fuse3", unfit)
+	}
+	return nil, faultf(Unsupported, "there is no fusermount3, without which only root can mount: install the package fuse3")
+}
+
+// checkSetuid is about a file that is root's alone.
+func checkSetuid(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if st.Mode&unix.S_ISUID == 0 || st.Mode&0o001 == 0 {
+		return fmt.Errorf("%s is not setuid root (mode %04o)", f.Name(), st.Mode&0o7777)
+	}
+	return nil
+}
+
+// mountHelper says what mounts and unmounts for this process.
+func mountHelper() Protection {
+	const name = "mount_helper"
+	if mountsItself() {
+		return Protection{name, true, "it mounts and unmounts by itself"}
+	}
+	f, err := fusermount()
+	if err != nil {
+		return Protection{name, false, err.Error()}
+	}
+	defer f.Close()
+	return Protection{name, true, f.Name() + ", which root alone can replace, gets /dev/fuse while it mounts"}
 }
 
 // mountAsUser lets fusermount3 mount and takes the descriptor that it opened.
@@ -37,6 +79,7 @@ func mountAsUser(dir *os.File, o mountOptions) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	defer helper.Close()
 	if err := checkDevice(); err != nil {
 		return -1, err
 	}
@@ -55,7 +98,23 @@ func mountAsUser(dir *os.File, o mountOptions) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("fusermount3 mounted and passed no descriptor: %w: is it the package fuse3's own?", err)
 	}
+	if err := checkIsFuse(fd); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("fusermount3 passed something else than /dev/fuse: %w: is it the package fuse3's own?", err)
+	}
 	return fd, nil
+}
+
+// checkIsFuse says whether a descriptor is of the character device /dev/fuse.
+func checkIsFuse(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(10, 229) {
+		return fmt.Errorf("a file of mode %07o, device %d:%d", st.Mode, unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	}
+	return nil
 }
 
 func unmountAsUser(path string) error {
@@ -63,15 +122,18 @@ func unmountAsUser(path string) error {
 	if err != nil {
 		return err
 	}
+	defer helper.Close()
 	return runHelper(helper, "/", nil, "-u", "-z", "--", path)
 }
 
 // runHelper runs fusermount3 and makes what it says on failure its error.
-func runHelper(helper, dir string, comm *os.File, args ...string) error {
+func runHelper(helper *os.File, dir string, comm *os.File, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), helperTimeout)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, helper, args...)
+	// By descriptor: the very file that was looked at.
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", helper.Fd()), args...)
+	cmd.Args[0] = "fusermount3"
 	cmd.Dir = dir
 	cmd.Stderr = &said
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
@@ -87,21 +149,13 @@ func runHelper(helper, dir string, comm *os.File, args ...string) error {
 	if why == "" {
 		why = err.Error()
 	}
-	return faultf(Unsupported, "fusermount3: %s%s", why, helperRemedy(helper, why))
+	return faultf(Unsupported, "fusermount3: %s%s", why, helperRemedy(why))
 }
 
 // helperRemedy adds what the helper itself does not tell.
-func helperRemedy(helper, why string) string {
+func helperRemedy(why string) string {
 	if n, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && n == 1 {
 		return ": no_new_privs is set on this process (a hardened unit?), which makes setuid programs powerless: unset NoNewPrivileges= and what implies it"
-	}
-	var st unix.Stat_t
-	if unix.Stat(helper, &st) == nil && (st.Mode&unix.S_ISUID == 0 || st.Uid != 0) {
-		return fmt.Sprintf(": %s is not setuid root, so users cannot mount: reinstall the package fuse3", helper)
-	}
-	var fs unix.Statfs_t
-	if unix.Statfs(helper, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0 {
-		return fmt.Sprintf(": %s is on a filesystem mounted nosuid, so users cannot mount", helper)
 	}
 	switch {
 	case strings.Contains(why, "user_allow_other"):
@@ -127,12 +181,14 @@ func receive(from *os.File) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	var fds []int
 	messages, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(messages) != 1 {
-		return -1, errors.Join(errors.New("no descriptor in the message"), err)
+	for _, m := range messages {
+		list, rightsErr := unix.ParseUnixRights(&m)
+		fds, err = append(fds, list...), errors.Join(err, rightsErr)
 	}
-	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
+		closeAll(fds)
 		return -1, errors.Join(errors.New("no descriptor in the message"), err)
 	}
 	return fds[0], nil

@@ -26,6 +26,7 @@ type mountEntry struct {
 	Point      string
 	Type       string
 	Source     string
+	Options    string // of this mount
 	Super      string // options of the filesystem, as opposed to this mount
 }
 
@@ -79,7 +80,7 @@ func parseMountinfo(r io.Reader) ([]mountEntry, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("mount table: line %q: %w", lines.Text(), err)
 		}
-		e := mountEntry{ID: id, Parent: parent, Dev: l[2], Root: unescape(l[3]), Point: unescape(l[4]), Type: r[0], Source: unescape(r[1])}
+		e := mountEntry{ID: id, Parent: parent, Dev: l[2], Root: unescape(l[3]), Point: unescape(l[4]), Options: l[5], Type: r[0], Source: unescape(r[1])}
 		e.Super = r[len(r)-1]
 		table = append(table, e)
 	}

@@ -126,6 +126,8 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 		{"slots_locked", m.SlotsLocked >= m.SlotsSize, lockedDetail(m.SlotsLocked, m.SlotsSize)},
 		aes,
 		binaryUnreadable(),
+		d.program.protection(),
+		mountHelper(),
 		swapAbsent(),
 		swapForbidden(),
 		d.nothingBeneath(),

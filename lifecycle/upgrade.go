@@ -76,7 +76,7 @@ const upgradeFDs = workerFDs + 3
 // program is what the keeper was started from, and what it may be replaced by.
 type program struct {
 	Path    string `json:"path"`
-	Trusted bool   `json:"trusted"` // root's, and writable by nobody else
+	Trusted bool   `json:"trusted"` // the file is root's, and writable by nobody else
 }
 
 // thisProgram looks at what is running. Call it once, at the start.
@@ -95,29 +95,52 @@ func thisProgram() (program, error) {
 func trusted(st *unix.Stat_t) bool { return st.Uid == 0 && st.Mode&0o022 == 0 }
 
 // open returns the file that is at the path now, if it may take over.
-func (p program) open() (*os.File, error) {
-	fd, err := unix.Open(p.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
+func (p program) open() (f *os.File, err error) {
+	if p.Trusted {
+		// The file alone tells nothing: it could be any program of root's, at the
+		// end of a path that its user decides on.
+		if f, err = openRootsAlone(p.Path); err != nil {
+			return nil, fmt.Errorf("upgrade to %s: the running program is root's, and what is at its path may be somebody else's: %w: install it root:root, in a directory that is root's alone", p.Path, err)
+		}
+	} else if f, err = p.openAnybodys(); err != nil {
 		return nil, fmt.Errorf("upgrade to %s: %w", p.Path, err)
 	}
-	f := os.NewFile(uintptr(fd), p.Path)
-	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("upgrade to %s: %w", p.Path, err)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		err = fmt.Errorf("upgrade to %s: not a regular file", p.Path)
-	case p.Trusted && !trusted(&st):
-		err = fmt.Errorf("upgrade to %s: it is not root's alone, as the running program was: install it root:root and not writable by others", p.Path)
-	default:
-		err = readable(f)
-	}
-	if err != nil {
+	if err = readable(f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// openAnybodys is for a program that its user could replace from the beginning.
+func (p program) openAnybodys() (*os.File, error) {
+	fd, err := unix.Open(p.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), p.Path), nil
+}
+
+// protection says who can put another program in the place of this one.
+func (p program) protection() Protection {
+	const name = "program_trusted"
+	if !p.Trusted {
+		return Protection{name, false, fmt.Sprintf("%s is not root's, and whoever can replace it gets everything by an upgrade: install it root:root with mode 0711", p.Path)}
+	}
+	f, err := openRootsAlone(p.Path)
+	if err != nil {
+		return Protection{name, false, fmt.Sprintf("%s is refused for an upgrade, since not root alone decides what is there: %v: install it root:root, in a directory that is root's alone", p.Path, err)}
+	}
+	f.Close()
+	return Protection{name, true, "root alone can replace " + p.Path}
 }
 
 // readable asks the new program what it can take over. That it answers at all

@@ -24,8 +24,11 @@ import (
 // is the command when it is called so.
 func TestMain(m *testing.M) {
 	lifecycle.BeWorker()
-	if filepath.Base(os.Args[0]) == "tokenfs" {
+	switch filepath.Base(os.Args[0]) {
+	case "tokenfs":
 		main()
+	case helperName:
+		helperMain()
 	}
 	os.Exit(testMain(m))
 }

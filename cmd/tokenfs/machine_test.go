@@ -38,7 +38,7 @@ func TestMachineLacksSomething(t *testing.T) {
 			"no /dev/fuse":        {noDev + "$U $T mount", []string{"there is no /dev/fuse", "modprobe fuse", "--device /dev/fuse"}, false},
 			"/dev/fuse no device": {noDev + "mknod -m 666 /dev/fuse c 10 1 && $U $T mount", []string{"modprobe fuse"}, false},
 			"/dev/fuse closed":    {noDev + "mknod -m 600 /dev/fuse c 10 229 && $U $T mount", []string{"/dev/fuse: permission denied", "chmod 0666 /dev/fuse"}, true},
-			"no fusermount3":      {"mount --bind /dev/null $(readlink -f $(command -v fusermount3)) && $U $T mount", []string{"there is no fusermount3", "install the package fuse3"}, true},
+			"no fusermount3":      {"mount --bind /dev/null $(readlink -f $(command -v fusermount3)) && $U $T mount", []string{"fusermount3: ", "is not a regular file", "install the package fuse3"}, true},
 			"no_new_privs":        {"$U setpriv --no-new-privs $T mount", []string{"fusermount3: ", "no_new_privs is set"}, true},
 			"nothing lockable":    {"ulimit -l 0; $U $T mount", []string{"locking the session key in memory", "ulimit -l"}, true},
 			"not setuid": {"cp $(readlink -f $(command -v fusermount3)) /dev/shm/fm$$ && chmod 755 /dev/shm/fm$$ && mount --bind /dev/shm/fm$$ $(readlink -f $(command -v fusermount3)) && rm /dev/shm/fm$$; $U $T mount",

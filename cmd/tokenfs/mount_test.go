@@ -331,13 +331,14 @@ func TestRefusedMountpoints(t *testing.T) {
 func TestMountpointSwappedWhileMounting(t *testing.T) {
 	asUser(t, func(a *account) {
 		r := a.runtime
-		a.must("mkdir " + r + "/bin " + r + "/elsewhere")
-		helper := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *-u*) ;; *) cd / && mv %[1]s/tokenfs %[1]s/moved && ln -s elsewhere %[1]s/tokenfs && cd %[1]s/moved;; esac\nexec /usr/bin/fusermount3 \"$@\"\n", r)
-		if err := os.WriteFile(r+"/bin/fusermount3", []byte(helper), 0o755); err != nil {
-			a.Fatal(err)
+		a.must("mkdir " + r + "/elsewhere")
+		a.helper("case \"$*\" in *-u*) ;; *) mv %[1]s/tokenfs %[1]s/moved && ln -s elsewhere %[1]s/tokenfs;; esac", r)
+		// Mounts made there are seen nowhere else.
+		said, code := a.inMountNamespace(withHelper + "$U $T mount; status=$?; grep " + r + "/ /proc/self/mountinfo; exit $status")
+		a.check(code, exitMountpoint, said, "was replaced while it was being mounted", []string{"mount"})
+		if strings.Count(said, "\n") != 1 {
+			a.Errorf("said, or mounted: %s", said)
 		}
-		a.env = append(a.env, "PATH="+r+"/bin:"+os.Getenv("PATH"))
-		a.tokenfs(exitMountpoint, "was replaced while it was being mounted", "mount")
 		if left := a.mounts(); len(left) > 0 {
 			a.Errorf("mounted: %q", left)
 		}
@@ -355,15 +356,9 @@ func TestMountpointSwappedWhileMounting(t *testing.T) {
 func TestKeysGoFirst(t *testing.T) {
 	asUser(t, func(a *account) {
 		r, m := a.runtime, a.mountpoint()
-		a.must("mkdir " + r + "/bin")
-		helper := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *-u*) cat %s/x >%s/seen 2>&1;; esac\nexec /usr/bin/fusermount3 \"$@\"\n", m, r)
-		if err := os.WriteFile(r+"/bin/fusermount3", []byte(helper), 0o755); err != nil {
-			a.Fatal(err)
-		}
-		a.env = append(a.env, "PATH="+r+"/bin:"+os.Getenv("PATH"))
-		a.tokenfs(exitOK, "mounted on", "mount")
-		a.must("echo secret > " + m + "/x")
-		a.tokenfs(exitOK, "unmounted", "unmount")
+		a.helper("case \"$*\" in *-u*) cat %s/x >%s/seen 2>&1;; esac; true", m, r)
+		said, code := a.inMountNamespace(withHelper + "$U $T mount && $U sh -c 'echo secret >" + m + "/x' && $U $T unmount")
+		a.check(code, exitOK, said, "unmounted", []string{"mount"})
 		if seen := a.must("cat " + r + "/seen"); strings.Contains(seen, "secret") || !strings.Contains(seen, "Input/output error") {
 			a.Errorf("while it was being unmounted it showed %q", seen)
 		}

@@ -285,7 +285,15 @@ var illnesses = []struct {
 	{"no kernel version", "kernel", Unknown, "not known", func(p *patient) { p.plant(map[string]string{"/proc/sys/kernel/osrelease": ""}) }},
 	{"no FUSE", "fuse", Broken, "no /dev/fuse", func(p *patient) { os.Remove(p.at("/dev/fuse")) }},
 	{"closed FUSE", "fuse", Broken, "mode 0600", func(p *patient) { p.mode("/dev/fuse", 0o600) }},
-	{"no fusermount3", "fusermount", Broken, "not in PATH", func(p *patient) { os.Remove(p.at("/usr/bin/fusermount3")) }},
+	{"fusermount3 in PATH only", "fusermount", Broken, "there is no fusermount3", func(p *patient) {
+		p.env["PATH"] = "/opt/bin:/usr/bin"
+		p.plant(map[string]string{"/opt/bin/fusermount3": ""})
+		p.mode("/opt/bin/fusermount3", 0o755|os.ModeSetuid)
+		os.Remove(p.at("/usr/bin/fusermount3"))
+	}},
+	{"helper unfit", "protections", Broken, "mount_helper", func(p *patient) { p.protection("mount_helper") }},
+	{"program not trusted", "protections", Weak, "program_trusted", func(p *patient) { p.protection("program_trusted") }},
+	{"no fusermount3", "fusermount", Broken, "there is no fusermount3", func(p *patient) { os.Remove(p.at("/usr/bin/fusermount3")) }},
 	{"no setuid", "fusermount", Broken, "not setuid", func(p *patient) { p.mode("/usr/bin/fusermount3", 0o755) }},
 	{"confined fusermount3", "apparmor", Note, "AppArmor confines", func(p *patient) {
 		p.plant(map[string]string{"/sys/module/apparmor/parameters/enabled": "Y", "/etc/apparmor.d/fusermount3": "profile"})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -63,17 +62,17 @@ func fusermount(m *Machine, found *findings) {
 	if m.UID == 0 {
 		return // root needs no helper
 	}
-	for _, dir := range filepath.SplitList(m.Getenv("PATH")) {
-		st, err := os.Stat(m.path(filepath.Join(dir, "fusermount3")))
-		if err != nil || st.Mode()&0o111 == 0 {
+	for _, place := range lifecycle.HelperPlaces {
+		st, err := os.Stat(m.path(place))
+		if err != nil {
 			continue
 		}
 		if st.Mode()&fs.ModeSetuid == 0 {
-			found.add(Broken, "chmod u+s "+filepath.Join(dir, "fusermount3")+" as root, or install fuse3 anew", "%s is not setuid root: you cannot mount", filepath.Join(dir, "fusermount3"))
+			found.add(Broken, "chmod u+s "+place+" as root, or install fuse3 anew", "%s is not setuid root: you cannot mount", place)
 		}
 		return
 	}
-	found.add(Broken, "install the package fuse3", "fusermount3 is not in PATH: you cannot mount")
+	found.add(Broken, "install the package fuse3", "there is no fusermount3 in /usr/bin, nor where other distributions put it: you cannot mount")
 }
 
 func apparmor(m *Machine, found *findings) {
@@ -208,7 +207,7 @@ func protections(m *Machine, found *findings) {
 			continue // see swap
 		case p.Name == "nothing_beneath":
 			severity = Exposed
-		case p.Name == "uncovered":
+		case p.Name == "uncovered", p.Name == "mount_helper":
 			severity = Broken
 		case p.Name == "secretmem", p.Name == "binary_unreadable" && m.UID == 0, p.Name == "closed_beneath" && m.UID == 0:
 			severity = Note

@@ -54,13 +54,13 @@ func TestUpgradeToAnUnfitVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tokenfs := filepath.Join(u.Top, "tokenfs-as-it-was")
+	tokenfs := filepath.Join(filepath.Dir(u.Command), "tokenfs-as-it-was")
 	if err := installed.Copy(u.Command, tokenfs, installed.Packaged); err != nil {
 		t.Fatal(err)
 	}
 	for how, word := range map[string]string{"crash": "unfit to take over", "end": "", "hang": ""} {
 		replace("/proc/self/exe")
-		if err := os.WriteFile(filepath.Join(u.Top, "unfit"), []byte(how), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(u.Command), "unfit"), []byte(how), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		within(t, 20*time.Second, how, func() {

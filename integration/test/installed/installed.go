@@ -35,6 +35,7 @@ type User struct {
 	Top     string // the user's, and removed at the end
 	Env     []string
 	runtime string
+	program string // directory of the command
 }
 
 // Modes of the command: as packages install it, and as go install does.
@@ -52,11 +53,12 @@ func New(t testing.TB, command string, mode os.FileMode) *User {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &User{TB: t, UID: nobody, Command: filepath.Join(top, "tokenfs"), Top: top, runtime: filepath.Join(top, "run")}
-	owner := 0
-	if mode == Private {
-		owner = u.UID
+	u := &User{TB: t, UID: nobody, Top: top, runtime: filepath.Join(top, "run"), program: top}
+	owner := u.UID
+	if mode != Private {
+		owner, u.program = 0, RootsDirectory(t)
 	}
+	u.Command = filepath.Join(u.program, "tokenfs")
 	if err := errors.Join(os.Chmod(top, 0o755), os.Chown(top, u.UID, u.UID),
 		os.Mkdir(u.runtime, 0o700), os.Chown(u.runtime, u.UID, u.UID),
 		Copy(command, u.Command, mode), os.Chown(u.Command, owner, owner)); err != nil {
@@ -65,6 +67,25 @@ func New(t testing.TB, command string, mode os.FileMode) *User {
 	u.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + top, "XDG_RUNTIME_DIR=" + u.runtime, "GORACE=atexit_sleep_ms=0"}
 	t.Cleanup(u.end)
 	return u
+}
+
+// RootsDirectory makes a directory that root alone decides on, as /usr/bin is:
+// nothing below /tmp is.
+func RootsDirectory(t testing.TB) string {
+	t.Helper()
+	const parent = "/opt"
+	err := os.MkdirAll(parent, 0o755)
+	dir := ""
+	if err == nil {
+		dir, err = os.MkdirTemp(parent, "tokenfs-test")
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func needed(t testing.TB) {
@@ -236,4 +257,5 @@ func (u *User) end() {
 		return
 	}
 	os.RemoveAll(u.Top)
+	os.RemoveAll(u.program)
 }

@@ -1,10 +1,16 @@
 package login
 
 import (
+	"fmt"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"tokenfs/integration/test/installed"
 )
 
 // override changes the unit for this user only.
@@ -36,12 +42,33 @@ func TestHangingStart(t *testing.T) {
 	u.gone()
 }
 
+const helperName = "fusermount3"
+
+// helperMain is this program in the place of fusermount3: slow for one user.
+func helperMain() {
+	if _, err := os.Stat(fmt.Sprintf("/etc/slow-%d", os.Getuid())); err == nil && !slices.Contains(os.Args, "-u") {
+		time.Sleep(4 * time.Second)
+	}
+	panic(syscall.Exec("/usr/bin/fusermount3.real", os.Args, os.Environ()))
+}
+
+// slowHelper has the user's mounts take long. The tests beside this one get by with
+// the same helper.
+func (u user) slowHelper() {
+	u.Helper()
+	bin := fmt.Sprintf("/proc/%d/root/usr/bin/", u.pid)
+	if err := installed.Copy("/proc/self/exe", bin+"slow", 0o755); err != nil {
+		u.Fatal(err)
+	}
+	u.must(u.as("touch /etc/slow-" + u.uid + " && cd /usr/bin && chmod 4755 slow && ln fusermount3 fusermount3.real && mv slow fusermount3"))
+	u.Cleanup(func() { u.must(u.as("cd /usr/bin && mv fusermount3.real fusermount3")) })
+}
+
 // A machine that is slow has its mount late, and its logins in time.
 func TestSlowStart(t *testing.T) {
 	t.Parallel()
 	u := newUser(t)
-	u.must(u.as("mkdir ~" + u.name + "/slow && printf '#!/bin/sh\nsleep 4; exec /usr/bin/fusermount3 \"$@\"\n' >~" + u.name + "/slow/fusermount3 && chmod 755 ~" + u.name + "/slow/fusermount3"))
-	u.override("[Service]\nEnvironment=PATH=/home/" + u.name + "/slow:/usr/bin:/bin")
+	u.slowHelper()
 	s := u.open()
 	if said := s.do("systemctl --user show --property ActiveState,StatusText --value tokenfs"); !strings.Contains(said, "still mounting") {
 		t.Errorf("at the first command: %q, mounted %v", said, u.mounted())

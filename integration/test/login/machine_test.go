@@ -143,6 +143,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == helperName {
+		helperMain()
+	}
 	flag.Parse()
 	if flag.Lookup("test.list").Value.String() != "" { // no machine for that
 		os.Exit(m.Run())
