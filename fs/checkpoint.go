@@ -65,7 +65,6 @@ func (s *Server) beginCheckpoint() error {
 	}
 	s.mem.Log.BeginCheckpoint()
 	t := tx{s: s}
-	t.next()
 	for slot, d := range s.done {
 		t.done(d, slot)
 	}
@@ -87,6 +86,9 @@ func (s *Server) checkpointStep(size int) (more bool, err error) {
 			written += bytes
 		}
 		c.upTo = c.inos[0]
+	}
+	if len(c.inos) == 0 {
+		t.next() // what was made and went in the meantime had numbers, too
 	}
 	if err := t.emit(0); err != nil {
 		return false, err

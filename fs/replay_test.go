@@ -156,7 +156,7 @@ func (s *storm) readBack(t *testing.T) {
 func (b *bench) attach(t testing.TB) *bench {
 	t.Helper()
 	b.mu.Lock()
-	b.left = nil // it is dead, and so is its upkeep
+	b.gone.Store(true) // it is dead, and so is its upkeep
 	b.mu.Unlock()
 	fds := b.mem.FDs()
 	for _, fd := range []*int{&fds.Keys, &fds.Arena, &fds.Slots} {

@@ -75,7 +75,8 @@ func (s *Server) Stop() {
 
 // WipePath erases a file or a tree, named relative to the root, and says how
 // many files that were. A file with other names is empty under those. It
-// follows no symlink; the keys of all files are gone when it returns.
+// follows no symlink. The keys of all files go first and together; then the names,
+// while requests are served. What is made in the tree meanwhile stays.
 func (s *Server) WipePath(rel string) (files int, err error) {
 	s.quietly(func() { files, err = s.wipePath(rel) })
 	return files, err
@@ -94,7 +95,10 @@ func (s *Server) wipePath(rel string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	files := s.erase(p, e)
+	files, over := s.erase(p, e)
+	if over {
+		return files, nil
+	}
 	return files, s.furnish(rel)
 }
 
@@ -110,6 +114,9 @@ func (s *Server) walk(rel string) (*inode, *dirent, error) {
 		}
 		e := p.dir.get([]byte(name))
 		if e == nil {
+			// A predecessor may have ended between erasing it and giving notice.
+			s.notify(Notice{Parent: p.ino, Name: []byte(name)})
+			s.notify(Notice{Ino: p.ino})
 			return nil, nil, fmt.Errorf("%s: %w", at, unix.ENOENT)
 		}
 		n := s.inodes[e.ino]
@@ -124,40 +131,4 @@ func (s *Server) walk(rel string) (*inode, *dirent, error) {
 		p = n
 	}
 	return nil, nil, errors.New("no path given")
-}
-
-// erase takes an entry and all below it away, each file as an operation of its
-// own: a crash in between leaves a smaller tree, never half a file.
-func (s *Server) erase(p *inode, e *dirent) (files int) {
-	n := s.inodes[e.ino]
-	if n.isDir() {
-		for len(n.dir.names) > 0 {
-			for _, child := range n.dir.order {
-				if child != nil {
-					files += s.erase(n, child)
-					break
-				}
-			}
-		}
-	}
-	if n.isRegular() {
-		files++
-	}
-	s.room(0)
-	t := now()
-	s.notify(Notice{Parent: p.ino, Name: []byte(e.name)})
-	s.notify(Notice{Ino: n.ino})
-	s.notify(Notice{Ino: p.ino})
-	if n.isRegular() {
-		s.resize(nil, n, 0, t)
-		n.grace = 0
-	}
-	s.dropXattrs(n)
-	s.take(p, e)
-	p.changed(t)
-	s.unlinked(n, t)
-	crypt.During(opUnlink)
-	s.tx.commit()
-	crypt.Point("wipe: file erased")
-	return files
 }

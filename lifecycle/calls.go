@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tokenfs/fs"
 )
 
@@ -12,6 +14,22 @@ import (
 
 // call asks the worker, waiting for one that is being started.
 func (s *supervisor) call(m toWorker, limit time.Duration) (toKeeper, error) {
+	return s.callWhile(m, limit, func() bool { return false })
+}
+
+// callPatiently does so for as long as the worker takes steps.
+func (s *supervisor) callPatiently(m toWorker, limit time.Duration) (toKeeper, error) {
+	var seen fs.ProgressMade
+	return s.callWhile(m, limit, func() bool {
+		before := seen
+		seen = fs.Progress(s.memory.Slots())
+		return seen != before
+	})
+}
+
+// callWhile gives the worker limit to answer, and begins anew whenever goesOn is
+// true then.
+func (s *supervisor) callWhile(m toWorker, limit time.Duration, goesOn func() bool) (toKeeper, error) {
 	deadline := time.After(limit)
 	select {
 	case s.calls <- struct{}{}:
@@ -24,6 +42,7 @@ func (s *supervisor) call(m toWorker, limit time.Duration) (toKeeper, error) {
 		return toKeeper{}, errNoAnswer
 	}
 	deadline = time.After(limit) // it shall not suffer for its predecessor
+	goesOn()
 	s.lastID++
 	m.ID = s.lastID
 	line, err := encode(m)
@@ -44,6 +63,10 @@ func (s *supervisor) call(m toWorker, limit time.Duration) (toKeeper, error) {
 		case <-c.died:
 			return toKeeper{}, errNoAnswer
 		case <-deadline:
+			if goesOn() {
+				deadline = time.After(limit)
+				continue
+			}
 			s.replace("the worker did not answer for %v", limit)
 			<-c.died
 			return toKeeper{}, errNoAnswer
@@ -82,7 +105,7 @@ func (s *supervisor) awaitWorker(limit time.Duration) *child {
 }
 
 func (s *supervisor) status() (st workerStatus, pid int, restarts int, err error) {
-	answer, err := s.call(toWorker{Verb: verbStatus}, answerLimit)
+	answer, err := s.callPatiently(toWorker{Verb: verbStatus}, answerLimit)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil {
@@ -143,7 +166,15 @@ func (s *supervisor) setSkeleton(folders []fs.Folder) error {
 }
 
 func (s *supervisor) wipePath(path []byte) (files int, err error) {
-	answer, err := s.call(toWorker{Verb: verbWipe, Path: path}, wipeLimit)
+	ask := toWorker{Verb: verbWipe, Path: path}
+	answer, err := s.callPatiently(ask, answerLimit)
+	if errors.Is(err, errNoAnswer) {
+		// The next one finishes what this one began, which may be all.
+		answer, err = s.callPatiently(ask, answerLimit)
+		if errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	}
 	s.notes.Settle(settleLimit)
 	if errors.Is(err, errNoAnswer) {
 		err = fmt.Errorf("%s: %w: try again, or wipe everything", path, err)

@@ -18,8 +18,6 @@ const (
 	// answerLimit is how long a worker may take to answer, be it a client's
 	// request or ours, and for each step until it is ready. Then it is replaced.
 	answerLimit = 2 * time.Second
-	// wipeLimit is for wiping paths, which takes as long as there are files.
-	wipeLimit = 10 * time.Second
 	// lookEvery is how often requests are looked at while there are any.
 	lookEvery = answerLimit / 4
 )

@@ -126,7 +126,7 @@ func TestWipe(t *testing.T) {
 func TestWipePath(t *testing.T) {
 	s := newSubject(t)
 	again := 0
-	for _, name := range []string{"served", "changed", "record sealed", "staged", "committed", "cells freed", "keys erased", "wipe: file erased"} {
+	for _, name := range []string{"served", "changed", "record sealed", "staged", "committed", "cells freed", "keys erased", "wipe: contents erased", "wipe: file erased"} {
 		for _, times := range []int{0, 2, 5} {
 			t.Logf("killed at %s, passed %d times", name, times)
 			open := populate(t, s.Dir)
@@ -179,7 +179,7 @@ func TestWipePath(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("of 24 wipes of paths %d had to be asked for twice", again)
+	t.Logf("of 27 wipes of paths %d had to be asked for twice", again)
 }
 
 func gonePaths(dir string) bool {
