@@ -100,32 +100,3 @@ func TestFreeZeroesBeforeItGivesBack(t *testing.T) {
 	}
 	wantZero(t, "freed cells", was())
 }
-
-// A process that has only descriptors erases what is behind them.
-func TestEraseDescriptors(t *testing.T) {
-	both(t, func(t *testing.T, sm Secretmem) {
-		m := newTestMemory(t, sm)
-		key, _ := m.Keys.New()
-		var s Sealed
-		m.Arena.Seal(key, Place{}, []byte("secret"), &s)
-		m.Slots()[0] = 1
-		cell := keepPages(t, m.Arena.cell(s.Cell))
-		var fds FDs = m.FDs()
-		for _, fd := range []*int{&fds.Keys, &fds.Arena, &fds.Slots} {
-			dup, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			*fd = dup
-		}
-		if err := fds.Erase(); err != nil {
-			t.Fatal(err)
-		}
-		wantZero(t, "descriptors", cell())
-		for what, mem := range map[string][]byte{"key region": m.Keys.r.mem, "slots": m.Slots(), "arena": m.Arena.r.mem} {
-			if bytes.Count(mem, []byte{0}) != len(mem) {
-				t.Errorf("the %s is not zero", what)
-			}
-		}
-	})
-}

@@ -15,6 +15,7 @@ const (
 	keySize     = 32
 	stateWord   = 0
 	highWord    = 8  // no slot from here on was ever used in this session
+	trustWord   = 16 // see SetInTrust
 	formatWord  = 24 // FormatVersion of the process that began the session
 	genWord     = 32 // the generation of the log that counts
 	countWords  = 40 // how many records of each half are committed

@@ -1,7 +1,6 @@
 package crypt
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -217,6 +216,27 @@ func (m *Memory) Erase() {
 	clear(m.slots.mem)
 }
 
+// EraseForGood is Erase for a process that ends while its threads still serve:
+// the slots cannot be written to any more, by the kernel as little as by them.
+func (m *Memory) EraseForGood() {
+	m.Destroy()
+	m.Arena.reset()
+	m.slots.eraseForGood()
+}
+
+// SetInTrust says, to all processes that have m, whether one that serves nothing
+// will erase m if nobody takes it over.
+func (m *Memory) SetInTrust(yes bool) {
+	word := uint64(0)
+	if yes {
+		word = 1
+	}
+	atomic.StoreUint64(m.Keys.r.word(trustWord), word)
+}
+
+// InTrust is what SetInTrust said last, in whichever process.
+func (m *Memory) InTrust() bool { return atomic.LoadUint64(m.Keys.r.word(trustWord)) != 0 }
+
 // Detach gives the mappings and descriptors back. The memory stays with other
 // processes that have it; without any it is gone, and not zeroed: see Close.
 func (m *Memory) Detach() {
@@ -235,27 +255,6 @@ func (m *Memory) Detach() {
 func (m *Memory) Close() {
 	m.Erase()
 	m.Detach()
-}
-
-// Erase zeroes a Memory that is in nobody's use any more, and gives the
-// descriptors back. It knows nothing of its size: it is for a process that only
-// had it in trust.
-func (f FDs) Erase() error {
-	var errs []error
-	for _, fd := range []struct {
-		name   string
-		fd     int
-		secret bool
-	}{{"key", f.Keys, f.Secret}, {"arena", f.Arena, false}, {"slot", f.Slots, false}} {
-		r, err := mapRegion(fd.name, fd.fd, fd.secret)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		r.erase()
-		r.close()
-	}
-	return errors.Join(errs...)
 }
 
 // MemoryStatus says what protects a Memory on this machine.

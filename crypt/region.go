@@ -115,7 +115,9 @@ func (r *region) lock(from, to int) bool {
 
 // punch zeroes a page-aligned range and gives its memory back.
 func (r *region) punch(from, to int64) {
-	r.zero(from, to)
+	if !Unprotected {
+		r.zero(from, to)
+	}
 	r.giveBack(from, to)
 }
 
@@ -150,6 +152,18 @@ func (r *region) zero(from, to int64) {
 
 // erase zeroes everything and gives the memory back.
 func (r *region) erase() { r.punch(0, int64(len(r.mem))) }
+
+// eraseForGood is erase where others use the mapping: to them it becomes one that
+// can be read only, and is zero.
+func (r *region) eraseForGood() {
+	clear(r.mem)
+	again, err := unix.Mmap(r.fd, 0, len(r.mem), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return
+	}
+	unix.MmapPtr(r.fd, 0, unsafe.Pointer(&r.mem[0]), uintptr(len(r.mem)), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED)
+	clear(again)
+}
 
 func (r *region) close() {
 	if r.mem != nil {

@@ -55,6 +55,8 @@ type Server struct {
 	upkeep  chan struct{} // wakes serveUpkeep, and
 	upkept  chan struct{} // tells its end
 	gone    atomic.Bool   // stopped for good
+	over    atomic.Bool   // and nothing is read any more
+	busy    [slotCount]atomic.Bool
 
 	mu          mutex
 	tx          tx

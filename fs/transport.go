@@ -98,6 +98,7 @@ func (s *Server) serve(slot int, ready func()) error {
 	defer crypt.EndThread()
 	debug.SetPanicOnFault(true) // memory may run out under a sparse mapping
 	r := s.newRequest(slot)
+	s.beginWork(slot)
 	if r.pending() {
 		s.serveOne(r)
 	}
@@ -109,9 +110,11 @@ func (s *Server) serve(slot int, ready func()) error {
 			s.serveOne(r)
 			continue
 		}
+		s.busy[slot].Store(false)
 		crypt.BeginWait()
 		n, err := unix.Read(s.fuse, r.mem[:slotRequest])
 		crypt.EndWait()
+		s.beginWork(slot)
 		switch err {
 		case nil:
 			if n < inHeaderSize {
@@ -123,6 +126,15 @@ func (s *Server) serve(slot int, ready func()) error {
 		default:
 			return err
 		}
+	}
+}
+
+// beginWork does not return once everything is over: see Abandon.
+func (s *Server) beginWork(slot int) {
+	s.busy[slot].Store(true)
+	if s.over.Load() {
+		s.busy[slot].Store(false)
+		select {}
 	}
 }
 

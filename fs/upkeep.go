@@ -51,6 +51,7 @@ func (s *Server) wakeUpkeep() {
 func (s *Server) serveUpkeep(awake <-chan struct{}) {
 	defer close(s.upkept)
 	crypt.Quiet()
+	defer crypt.EndThread()
 	debug.SetPanicOnFault(true)
 	for range awake {
 		s.mu.Lock()
@@ -59,6 +60,7 @@ func (s *Server) serveUpkeep(awake <-chan struct{}) {
 			s.mu.Yield()
 		}
 		s.mu.Unlock()
+		crypt.BeginWait()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,6 +72,28 @@ func (s *Server) Stop() {
 		s.mem.Destroy()
 		clear(s.inodes)
 	})
+}
+
+// Abandon is Stop for a process that is about to end. When it returns no thread
+// touches the slots any more but one that waits for a request, or else limit is
+// over: then one hangs.
+func (s *Server) Abandon(limit time.Duration) {
+	s.over.Store(true)
+	stopped, end := make(chan struct{}), time.Now().Add(limit)
+	go func() {
+		s.Stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(limit):
+		return
+	}
+	for i := range s.busy {
+		for s.busy[i].Load() && time.Now().Before(end) {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
 }
 
 // WipePath erases a file or a tree, named relative to the root, and says how

@@ -29,7 +29,9 @@
 // way back from there, so the new program first plays it all with a filesystem
 // that is nobody's (rehearsal.go).
 //
-// Worker and holder die with the keeper, and then nobody has the keys.
+// The worker ends with the keeper, in an upgrade the holder does. If the keeper was
+// killed, they destroy the keys and all that they sealed first, which nobody else
+// could; the kernel ends them if that takes too long (package orphan).
 //
 // For a command (run.go) there is a third process: the launcher, which makes
 // the namespaces, mounts in them, hands the mount to a keeper outside, and then

@@ -28,7 +28,7 @@ func (w *workerProcess) lockDown() (err error) {
 	if w.pss, err = os.Open("/proc/self/smaps_rollup"); err != nil {
 		w.pss = nil // status says that it is unknown
 	}
-	said := lockedDown{Own: []Protection{ptrace(), coreDumps()}}
+	said := lockedDown{Own: []Protection{ptrace(), coreDumps(), keeperKilled()}}
 	var fds []int
 	if !crypt.Unprotected {
 		var listener int
@@ -46,6 +46,15 @@ func (w *workerProcess) lockDown() (err error) {
 		return fmt.Errorf("tell the keeper of the sandbox: %w", err)
 	}
 	return w.conn.SetDeadline(time.Time{})
+}
+
+// keeperKilled is about the keys, should the keeper end like that.
+func keeperKilled() Protection {
+	const name = "keys_die_with_keeper"
+	if outlives != nil {
+		return Protection{name, false, fmt.Sprintf("it ends with the keeper, and nobody zeroes the keys: %v", outlives)}
+	}
+	return Protection{name, true, "it zeroes the keys if the keeper is killed"}
 }
 
 // measure is this process's share of memory, -1 if it is not known.

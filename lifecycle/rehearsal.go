@@ -83,6 +83,7 @@ func (r *rehearsal) play(program int) error {
 	if err != nil {
 		return err
 	}
+	defer m.Close()
 	memory := m.FDs()
 	st.Worker.Secret, st.Worker.Why = memory.Secret, memory.Why
 	fs.SaveInit(m.Slots(), r.Init)

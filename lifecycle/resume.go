@@ -9,9 +9,6 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"tokenfs/crypt"
-	"tokenfs/fs"
 )
 
 // Resume goes on where the keeper was whose place this process took. Of opts
@@ -51,15 +48,16 @@ func (d *daemon) resume(context.Context) error {
 		}
 		return d.actAlong(conn)
 	}
+	if err := d.adopt(st, fds); err != nil {
+		return err
+	}
+	d.memory.SetInTrust(false)
 	if err := sendState(conn, "thanks"); err != nil {
 		d.journal.logf("after an upgrade: %v", err)
 	}
 	// The old worker must be gone before another one starts.
 	for _, old := range st.Old {
 		endChild(old)
-	}
-	if err := d.adopt(st, fds); err != nil {
-		return err
 	}
 	d.session.resumeLeases()
 	d.session.resumeLeaders()
@@ -100,9 +98,7 @@ func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	d.since, d.program, d.upgrades = st.Since, st.Program, st.Upgrades
 	d.journal.recent = append(st.Messages, d.journal.recent...)
 	d.mount = &mount{path: st.Path, fd: fds[0], entry: st.Entry, beneath: os.NewFile(uintptr(fds[6]), st.Path)}
-	d.memory, err = crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
-		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
-	if err != nil {
+	if d.memory, err = st.mapMemory(fds); err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
 	socket := os.NewFile(uintptr(fds[4]), "control socket")

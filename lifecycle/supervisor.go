@@ -192,7 +192,8 @@ func (s *supervisor) goOn() {
 }
 
 // spawn starts this program in a role. The kernel ends it when the calling
-// thread ends, and with that at the latest when the process does.
+// thread ends, and with that at the latest when the process does; or soon after,
+// see surviveKeeper.
 func (s *supervisor) spawn(role string) (*child, error) {
 	h, theirs, err := newHandover()
 	if err != nil {

@@ -247,8 +247,10 @@ func (u *upgrading) execute() {
 	u.control.answering.Lock() // the last answers go out
 	u.journal.flush()
 	notify(reloading())
+	u.memory.SetInTrust(true)
 	err := u.exec()
 	// Still here, so still the old one.
+	u.memory.SetInTrust(false)
 	u.holder.kill()
 	<-u.holder.died
 	u.holder.reap()

@@ -17,8 +17,8 @@ import (
 // likes. So the holder gives to nobody but the process that it was started by
 // (handover.go), and it does not last:
 //
-//	the keeper ends          the kernel ends the holder with it (see spawn),
-//	                         stopped or not
+//	the keeper ends          the holder destroys the keys and ends, stopped or
+//	                         not; the kernel sees to it (package orphan)
 //	the keeper is stopped    before its exec: it still has everything, and the
 //	                         worker serves; the holder ends by its own timer,
 //	                         and the keeper sees that and stays the old one
@@ -142,9 +142,12 @@ func (st *upgradeState) handBack(h *handover, keeper process, fds []int) error {
 
 // destroy is for a holder whose keeper does not come.
 func (st *upgradeState) destroy(fds []int) {
-	m, err := crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
-		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
-	if err == nil {
+	if m, err := st.mapMemory(fds); err == nil {
 		m.Close()
 	}
+}
+
+func (st *upgradeState) mapMemory(fds []int) (*crypt.Memory, error) {
+	return crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
+		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
 }

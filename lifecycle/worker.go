@@ -15,6 +15,7 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/orphan"
 )
 
 // The worker is the process that serves what comes from clients. All its state
@@ -90,6 +91,9 @@ func BeWorker() {
 	if role == workerRole {
 		offerToOOMKiller() // at once: until then the keeper is the heavier one
 	}
+	if role != rehearsalRole { // which has nothing
+		outlives = surviveKeeper()
+	}
 	collectOnDemand()
 	if err == nil {
 		err = checkUnwatched()
@@ -116,6 +120,23 @@ func beRole(role string) error {
 		return err
 	}
 	return play(conn)
+}
+
+// aloneLimit is how long a worker or a holder may live on when its keeper is
+// gone, to destroy what it has. outlives says why it does not.
+const aloneLimit = 2 * time.Second
+
+var outlives error
+
+func surviveKeeper() error {
+	if crypt.Unprotected {
+		return errors.ErrUnsupported
+	}
+	timer, err := newKillTimer()
+	if err != nil {
+		return err
+	}
+	return orphan.Survive(timer.id, aloneLimit)
 }
 
 // Roles that a keeper starts this program in.
@@ -201,7 +222,7 @@ func (w *workerProcess) deliver() {
 	}
 }
 
-// obey ends the process when the keeper is gone: its keys go with it.
+// obey ends the process when the keeper is gone, and the keys with it.
 func (w *workerProcess) obey() {
 	in := bufio.NewScanner(w.conn)
 	in.Buffer(nil, 2*requestLimit)
@@ -214,7 +235,21 @@ func (w *workerProcess) obey() {
 		answer.ID = m.ID
 		w.send(answer)
 	}
+	if in.Err() == nil {
+		w.alone()
+	}
 	os.Exit(1)
+}
+
+// alone is for the end of the keeper's connection, which lasts as long as the
+// keeper. If that was killed nobody else can zero what it leaves, and the kernel
+// does not. In an upgrade somebody can.
+func (w *workerProcess) alone() {
+	if w.memory.InTrust() {
+		return
+	}
+	w.server.Abandon(aloneLimit / 2)
+	w.memory.EraseForGood()
 }
 
 func (w *workerProcess) do(m toWorker) (answer toKeeper) {

@@ -41,6 +41,7 @@ func rules() []rule {
 		{call: unix.SYS_CLOCK_GETTIME}, // where the clock cannot be read without
 		{call: unix.SYS_EXIT},
 		{call: unix.SYS_EXIT_GROUP},
+		{call: unix.SYS_TIMER_SETTIME}, // its own end, once the keeper is gone
 
 		// Signals of a thread that begins, faults or ends the process.
 		{call: unix.SYS_RT_SIGPROCMASK},

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 		loadMain()
 		return
 	}
+	if isShortLived() {
+		shortLivedMain()
+	}
 	os.Exit(m.Run())
 }
 

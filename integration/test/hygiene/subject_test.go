@@ -43,7 +43,12 @@ type span struct {
 
 func newSubject(t *testing.T, secretmem string, tags ...string) *subject {
 	t.Helper()
-	s := &subject{Mount: mounted.New(t, mounted.Build(t, tags...), "--secretmem="+secretmem)}
+	return newSubjectOf(t, mounted.Build(t, tags...), secretmem)
+}
+
+func newSubjectOf(t *testing.T, command, secretmem string) *subject {
+	t.Helper()
+	s := &subject{Mount: mounted.New(t, command, "--secretmem="+secretmem)}
 	s.pids = s.PIDs(t)
 	if os.Getuid() != 0 {
 		for _, pid := range s.pids {

@@ -1,0 +1,8 @@
+package orphan
+
+// handle is the handler, and restore is where it returns to: both are for the
+// kernel alone to call.
+func handle()
+func restore()
+
+func addresses() (handler, restorer uintptr)
