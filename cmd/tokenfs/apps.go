@@ -26,7 +26,7 @@ func appsVerb(args []string) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return printKnown(flags.Args(), e.Mountpoint)
+		return printKnown(e, flags.Args())
 	}
 	r, err := e.Survey()
 	if err != nil {
@@ -76,11 +76,11 @@ func printApps(r apps.Report, dirs apps.Dirs) {
 }
 
 // printKnown shows what the table has of apps.
-func printKnown(names []string, mountpoint string) error {
+func printKnown(e *apps.Engine, names []string) error {
 	for i, name := range names {
-		a, err := apps.Find(name)
+		a, err := e.Find(name)
 		if err != nil {
-			return usageErrorf("apps: %v", err)
+			return usageErrorf("apps: %w", err)
 		}
 		if i > 0 {
 			printf("\n")
@@ -89,7 +89,7 @@ func printKnown(names []string, mountpoint string) error {
 		line := func(what, format string, args ...any) { out.line(what+"\t"+format, args...) }
 		line("app", "%s: %s", a.Name, a.Title)
 		for _, p := range a.Places {
-			line("place", "%s, which becomes %s", filepath.Join(p.Dir, p.File), filepath.Join(mountpoint, p.Name, p.File))
+			line("place", "%s, which becomes %s", filepath.Join(p.Dir, p.File), filepath.Join(e.Mountpoint, p.Name, p.File))
 			for _, s := range p.Secrets {
 				line("  secret", "%s (%s): %s", s.Pattern, s.Class, s.What)
 			}
@@ -100,7 +100,7 @@ func printKnown(names []string, mountpoint string) error {
 				line("  locks", "%s", strings.Join(locks, " "))
 			}
 		}
-		for _, v := range a.Variables(mountpoint) {
+		for _, v := range e.Variables(a) {
 			line("variable", "%s=%s", v.Name, v.Value)
 		}
 		for _, s := range a.Settings {

@@ -31,11 +31,11 @@ func env(args []string) error {
 	}
 	var vars []apps.Variable
 	for _, name := range names {
-		a, err := apps.Find(name)
+		a, err := e.Find(name)
 		if err != nil {
-			return usageErrorf("env: %v", err)
+			return usageErrorf("env: %w", err)
 		}
-		of := a.Variables(e.Mountpoint)
+		of := e.Variables(a)
 		if len(of) == 0 {
 			complainf("%s knows no variable: tokenfs link redirects it", name)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"tokenfs/fs"
 	"tokenfs/integration/apps"
@@ -15,14 +16,16 @@ func link(args []string) error {
 	flags, named := newFlags("link")
 	all := flags.Bool("all", false, "")
 	yesLose := flags.Bool("yes-lose", false, "")
+	renewable := flags.Bool("renewable", false, "")
+	dryRun := flags.BoolP("dry-run", "n", false, "")
 	if err := parseFlags(flags, args, -1); err != nil {
 		return err
 	}
 	switch {
 	case *all && flags.NArg() > 0:
 		return usageErrorf("link: both --all and %s are given: leave one out", flags.Arg(0))
-	case *all && *yesLose:
-		return usageErrorf("link: --all never takes what a logout would cost: name the apps to go with --yes-lose")
+	case *all && (*yesLose || *renewable):
+		return usageErrorf("link: --all never takes what a logout would cost: name the apps to go with --yes-lose or --renewable")
 	case !*all && flags.NArg() == 0:
 		return usageErrorf("link: name apps, or --all: tokenfs apps lists them")
 	}
@@ -30,11 +33,15 @@ func link(args []string) error {
 	if err != nil {
 		return err
 	}
+	e.DryRun, e.Renewable = *dryRun, *renewable
 	var list []apps.App
 	for _, name := range flags.Args() {
-		a, err := apps.Find(name)
+		a, err := e.Find(name)
 		if err != nil {
-			return usageErrorf("link: %v", err)
+			return usageErrorf("link: %w", err)
+		}
+		if *renewable && !strings.Contains(a.Name, "/") {
+			return usageErrorf("link: what a login brings back of %s is known: leave out --renewable", a.Name)
 		}
 		list = append(list, a)
 	}
@@ -59,13 +66,12 @@ func link(args []string) error {
 			complainf("nothing to link")
 		}
 	}
-	var failed []error
-	for _, a := range list {
-		if err := e.Link(a, *yesLose); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", a.Name, err))
+	return interruptible(e, len(list), func(i int) error {
+		if err := e.Link(list[i], *yesLose); err != nil {
+			return fmt.Errorf("%s: %w", list[i].Name, err)
 		}
-	}
-	return asUsage(errors.Join(failed...))
+		return nil
+	})
 }
 
 // asUsage gives errors about what was asked for the exit code of those.

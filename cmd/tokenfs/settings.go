@@ -45,9 +45,9 @@ const (
 // TOKENFS_ before them, and _ for -.
 var keys = map[string]func(s *settings, value string) error{
 	"mountpoint": func(s *settings, value string) (err error) { s.mountpoint, err = parsePath(value); return err },
-	"size":      func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
-	"inodes":    func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
-	"secretmem": func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
+	"size":       func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
+	"inodes":     func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
+	"secretmem":  func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
 	"on-logout": func(s *settings, value string) (err error) {
 		s.atLogout.Keep, err = parseChoice(value, "wipe", "keep")
 		return err

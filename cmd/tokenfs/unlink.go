@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -17,6 +14,7 @@ func unlink(args []string) error {
 	all := flags.Bool("all", false, "")
 	keep := flags.Bool("keep-tokens", false, "")
 	yesLose := flags.Bool("yes-lose", false, "")
+	dryRun := flags.BoolP("dry-run", "n", false, "")
 	if err := parseFlags(flags, args, -1); err != nil {
 		return err
 	}
@@ -39,12 +37,8 @@ func unlink(args []string) error {
 	}
 	var names []string
 	for _, name := range flags.Args() {
-		if strings.Contains(name, "/") {
-			if name, err = filepath.Abs(name); err != nil {
-				return err
-			}
-		} else if _, err := apps.Find(name); err != nil {
-			return usageErrorf("unlink: %v", err)
+		if name, err = e.NameOf(name); err != nil {
+			return usageErrorf("unlink: %w", err)
 		}
 		names = append(names, name)
 	}
@@ -53,13 +47,13 @@ func unlink(args []string) error {
 			names = append(names, linked[len(linked)-1-i])
 		}
 	}
-	var failed []error
-	for _, name := range names {
-		if err := e.Unlink(name, *keep, *yesLose); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", name, err))
+	e.DryRun = *dryRun
+	return interruptible(e, len(names), func(i int) error {
+		if err := e.Unlink(names[i], *keep, *yesLose); err != nil {
+			return fmt.Errorf("%s: %w", names[i], err)
 		}
-	}
-	return asUsage(errors.Join(failed...))
+		return nil
+	})
 }
 
 // engineFor finds the filesystem that a verb is about.

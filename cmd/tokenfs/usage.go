@@ -176,37 +176,46 @@ example:
     azure-cli  no      ~/.azure/msal_token_cache.json   tokenfs link azure-cli
 `
 
-const linkUsage = `usage: tokenfs link [--yes-lose] [--mountpoint DIR] APP ...
-       tokenfs link --all [--mountpoint DIR]
+const linkUsage = `usage: tokenfs link [--yes-lose] [--renewable] [-n] [--mountpoint DIR] APP ...
+       tokenfs link --all [-n] [--mountpoint DIR]
 
 Moves apps onto the filesystem. An app's directory becomes a link to it, what it
 was is kept beside it as NAME.tokenfs, and the link to each thing in there that is
 not secret leads back to disk. Secrets that are there are moved in, checked, and
-overwritten on disk. An app that has no directory of its own is redirected by a
-variable, which is set in ~/.config/environment.d. APP is a name from tokenfs apps,
-or a directory, with a / in its name, that holds nothing but tokens.
+overwritten on disk; the last logout ends them. An app that has no directory of its
+own is redirected by a variable, which is set in ~/.config/environment.d. Where an
+app's own variable names another directory, that one is linked.
+
+APP is a name from tokenfs apps, the name of its program, or a directory, with a /
+in its name, that an app has for its secrets alone. All that is in such a directory
+ends with the last logout, so one that is not empty needs a clear yes. Your home,
+directories of many programs, and keys such as ~/.ssh are refused.
 
 Does nothing to an app that is linked, that holds a lock, or of which a logout
-would take what no login brings back. Interrupted, it leaves an app as it was or
-linked: the next tokenfs link or unlink says which.
+would take what no login brings back; where a file's name does not tell that, its
+contents do. Interrupted, it leaves an app as it was or linked: the next tokenfs
+link or unlink says which.
 
-  --all        every app that is here and of which nothing can be lost
-  --yes-lose   also what no login brings back: keys, passwords, settings among them
+  --all           every app that is here and of which nothing can be lost
+  --yes-lose      also what no login brings back: keys, passwords, settings among them
+  --renewable     of a directory: a login brings back what is in it, but for private keys
+  -n, --dry-run   say what would be moved, kept and refused, and do nothing
 
 example:
     $ tokenfs link azure-cli
     linked ~/.azure
 `
 
-const unlinkUsage = `usage: tokenfs unlink [--keep-tokens] [--yes-lose] [--mountpoint DIR] APP ...
-       tokenfs unlink --all [--keep-tokens] [--yes-lose] [--mountpoint DIR]
+const unlinkUsage = `usage: tokenfs unlink [--keep-tokens] [--yes-lose] [-n] [--mountpoint DIR] APP ...
+       tokenfs unlink --all [--keep-tokens] [--yes-lose] [-n] [--mountpoint DIR]
 
 Moves apps back to where they were, with names, modes, times and links. Tokens end
-here, unless they are to be kept.
+here, unless they are to be kept; what no login brings back only if you say so.
 
   --all           every app that is linked
   --keep-tokens   write the tokens to disk, as they were before
   --yes-lose      end also what no login brings back
+  -n, --dry-run   say what would be brought back and refused, and do nothing
 
 example:
     $ tokenfs unlink azure-cli

@@ -148,9 +148,10 @@ func TestBadCommandLines(t *testing.T) {
 	if err := os.WriteFile(config+"/tokenfs/config", []byte("# mine\nsise = 4M\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a.env = append(a.env, "XDG_CONFIG_HOME="+config)
-	for _, verb := range []string{"mount", "status", "unmount", "wipe"} {
-		a.tokenfs(exitUsage, config+`/tokenfs/config:2: unknown key "sise"`, verb)
+	a.env = append(a.env, "XDG_CONFIG_HOME="+config, "XDG_RUNTIME_DIR=nowhere")
+	a.tokenfs(exitUsage, config+`/tokenfs/config:2: unknown key "sise"`, "mount")
+	for _, verb := range []string{"status", "unmount", "wipe"} {
+		a.tokenfs(exitMountpoint, "warning: "+config+`/tokenfs/config:2: unknown key "sise"`, verb)
 	}
 	a.env = append(a.env, "XDG_CONFIG_HOME=", "TOKENFS_SIZE=huge")
 	a.tokenfs(exitUsage, `TOKENFS_SIZE: "huge" is not a size`, "mount")

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -67,6 +66,8 @@ type Place struct {
 	// anything; Flocks are there always, and locked with flock. Neither is moved.
 	Locks  []string
 	Flocks []string
+
+	unknown bool // a directory that the table does not know
 }
 
 // A Secret is a file, or a directory with all that is in it.
@@ -192,32 +193,32 @@ func concat(families ...[]App) (all []App) {
 	return all
 }
 
-// Find finds an application by name, or makes one of a path: any application
-// that keeps nothing but secrets in a directory of its own.
+// Find finds an application of the table by its name, or by that of its program;
+// see Engine.Find for paths.
 func Find(name string) (App, error) {
-	if strings.Contains(name, "/") {
-		return byPath(name)
-	}
 	for _, a := range Table {
 		if a.Name == name {
+			return a, nil
+		}
+	}
+	for _, a := range Table {
+		if slices.Contains(a.Programs, name) {
 			return a, nil
 		}
 	}
 	return App{}, unknownApp(name)
 }
 
-func byPath(name string) (App, error) {
-	abs, err := filepath.Abs(name)
-	if err != nil {
-		return App{}, err
+// tablePlace finds a place by its name on the mount.
+func tablePlace(name string) *Place {
+	for _, a := range Table {
+		for i := range a.Places {
+			if a.Places[i].Name == name {
+				return &a.Places[i]
+			}
+		}
 	}
-	if st, err := os.Stat(abs); err == nil && !st.IsDir() {
-		return App{}, usagef("%s is a file, and apps replace links to files: name the directory it is in", abs)
-	}
-	return App{
-		Name: abs, Title: "the directory " + abs,
-		Places: []Place{{Dir: abs, Name: mountName(abs), Secrets: everything("all that is in it"), Locks: msalLocks, Flocks: msalFlocks}},
-	}, nil
+	return nil
 }
 
 // everything in a directory is secret and comes back at login.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +25,10 @@ type Engine struct {
 	Result      func(format string, args ...any) // what was asked for
 	Say         func(format string, args ...any) // everything else
 	Getenv      func(string) string
+	Interrupted func() bool // nothing more is to be begun
+
+	DryRun    bool // say what linking and unlinking would do
+	Renewable bool // a login brings back what is linked by path
 
 	step func(string) // tests end the process at one of these
 }
@@ -48,7 +51,8 @@ func (e *Engine) switched(l *link) bool {
 	return err == nil && target == e.target(l)
 }
 
-// begin locks and reads the list, and settles what an earlier run left.
+// begin locks and reads the list, and settles what an earlier run left. A dry run
+// only reads it.
 func (e *Engine) begin() (*state, func(), error) {
 	var st unix.Stat_t
 	if err := unix.Stat(e.Dirs.Home, &st); err != nil {
@@ -57,18 +61,15 @@ func (e *Engine) begin() (*state, func(), error) {
 	if int(st.Uid) != os.Geteuid() { // what is made there would not be its owner's
 		return nil, nil, usagef("HOME is %s, which belongs to uid %d, and this is uid %d (sudo can leave it so): run it as its owner", e.Dirs.Home, st.Uid, os.Geteuid())
 	}
-	release, err := lockState(e.Dirs.Config)
-	if err != nil {
-		return nil, nil, err
+	release := func() {}
+	if !e.DryRun {
+		var err error
+		if release, err = lockState(e.Dirs.Config); err != nil {
+			return nil, nil, err
+		}
 	}
-	s, err := loadState(List(e.Dirs))
-	if err == nil {
-		err = e.checkFiles(s)
-	}
-	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
-		err = usagef("apps are linked to %s, and the filesystem asked for is %s: unlink them with --mountpoint %s first", s.Mountpoint, e.Mountpoint, s.Mountpoint)
-	}
-	if err == nil {
+	s, err := e.read()
+	if err == nil && !e.DryRun {
 		s.Mountpoint = e.Mountpoint
 		err = e.recover(s)
 	}
@@ -77,6 +78,21 @@ func (e *Engine) begin() (*state, func(), error) {
 		return nil, nil, err
 	}
 	return s, release, nil
+}
+
+// read reads the list, if it is of this filesystem.
+func (e *Engine) read() (*state, error) {
+	s, err := loadState(List(e.Dirs))
+	if err == nil {
+		err = e.checkFiles(s)
+	}
+	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
+		err = usagef("apps are linked to %s, and the filesystem asked for is %s: unlink them with --mountpoint %s first", s.Mountpoint, e.Mountpoint, s.Mountpoint)
+	}
+	if err == nil && e.DryRun && slices.ContainsFunc(s.Links, func(l *link) bool { return l.Phase != linked }) {
+		err = fmt.Errorf("an earlier run was interrupted: the next one that is not dry settles that")
+	}
+	return s, err
 }
 
 func (e *Engine) save(s *state) error {
@@ -198,8 +214,12 @@ func dirTimes(dir string) (times [2]time.Time) {
 	return times
 }
 
-// onMount says whether a path is in the filesystem, by way of any link.
+// onMount says whether a path is in the filesystem, by way of any link, be it
+// mounted or not.
 func (e *Engine) onMount(name string) bool {
+	if target, err := os.Readlink(name); err == nil && below(e.Mountpoint, target) {
+		return true
+	}
 	real, err := filepath.EvalSymlinks(name)
-	return err == nil && (real == e.Mountpoint || strings.HasPrefix(real, e.Mountpoint+"/"))
+	return below(e.Mountpoint, name) || err == nil && below(e.Mountpoint, real)
 }

@@ -15,11 +15,18 @@ type Variable struct{ Name, Value string }
 
 // Variables are those that redirect an application without any link, for
 // places that are made from nothing, such as containers.
-func (a App) Variables(mountpoint string) (vars []Variable) {
-	for _, p := range a.Places {
-		if p.Variable != "" {
-			vars = append(vars, Variable{p.Variable, filepath.Join(mountpoint, p.Name, p.Names, p.File)})
+func (e *Engine) Variables(a App) (vars []Variable) {
+	s, err := loadState(List(e.Dirs))
+	for i := range a.Places {
+		p := &a.Places[i]
+		if p.Variable == "" {
+			continue
 		}
+		name := p.Name
+		if err == nil && s.find(e.Dirs.Expand(p.Dir), p.File) != nil {
+			name = s.find(e.Dirs.Expand(p.Dir), p.File).Name
+		}
+		vars = append(vars, Variable{p.Variable, filepath.Join(e.Mountpoint, name, p.Names, p.File)})
 	}
 	for _, s := range a.Settings {
 		vars = append(vars, Variable{s.Variable, s.Value})

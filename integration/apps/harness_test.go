@@ -100,6 +100,9 @@ func (d *desk) write(files map[string]string) {
 			d.Fatal(err)
 		}
 		if strings.HasSuffix(rel, "/") {
+			if err := os.MkdirAll(name, 0o750); err != nil {
+				d.Fatal(err)
+			}
 			continue
 		}
 		if err := os.WriteFile(name, []byte(files[rel]), 0o640); err != nil {
@@ -206,7 +209,7 @@ func (d *desk) onDisk(text string) (found []string) {
 
 func (d *desk) app(name string) App {
 	d.Helper()
-	a, err := Find(name)
+	a, err := d.Find(name)
 	if err != nil {
 		d.Fatal(err)
 	}

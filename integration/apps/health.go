@@ -102,9 +102,10 @@ func (e *Engine) Underminings() (found []Undermining) {
 		if err != nil {
 			continue
 		}
-		for _, p := range a.Places {
-			value := e.Getenv(p.Variable)
-			if value == "" || strings.HasPrefix(value, e.Mountpoint+"/") || e.onMount(value) || filepath.Clean(value) == filepath.Join(e.Dirs.Expand(p.Dir), p.Names, p.File) {
+		for i := range a.Places {
+			p := &a.Places[i]
+			value := e.variableOf(p)
+			if value == "" || e.onMount(value) {
 				continue
 			}
 			found = append(found, Undermining{name, p.Variable + "=" + value + " sends it away from the filesystem", "unset " + p.Variable + ", and take it out of the file that sets it"})

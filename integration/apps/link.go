@@ -34,10 +34,36 @@ func (c *CostError) Lines() (lines []string) {
 	} else {
 		lines = append(lines, "refused, because the next logout or wipe would take, and no login bring back:")
 	}
-	for _, cost := range c.Costs {
-		lines = append(lines, fmt.Sprintf("  %s: %s (%s)", cost.Path, cost.What, cost.Class))
+	lines = append(lines, inventoryLines(c.Costs)...)
+	last := "keep copies elsewhere, then try again with --yes-lose"
+	if !c.Now && slices.ContainsFunc(c.Costs, func(c Cost) bool { return c.What == unknownWhat }) {
+		last += ", or with --renewable if a login brings back all of it"
 	}
-	return append(lines, "keep copies elsewhere, then try again with --yes-lose")
+	return append(lines, last)
+}
+
+// shownFiles are as many as are named of a kind.
+const shownFiles = 5
+
+// inventoryLines name files by what they are.
+func inventoryLines(files []Cost) (lines []string) {
+	type kind struct {
+		Class
+		what string
+	}
+	seen := make(map[kind]int)
+	for _, f := range files {
+		k := kind{f.Class, f.What}
+		if seen[k]++; seen[k] <= shownFiles {
+			lines = append(lines, fmt.Sprintf("  %s: %s (%s)", f.Path, f.What, f.Class))
+		}
+	}
+	for k, n := range seen {
+		if n > shownFiles {
+			lines = append(lines, fmt.Sprintf("  and %d more: %s (%s)", n-shownFiles, k.what, k.Class))
+		}
+	}
+	return lines
 }
 
 // Link redirects an application. It changes nothing unless all of it can be
@@ -48,8 +74,6 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 		return err
 	}
 	defer release()
-	var todo []*link
-	var costs []Cost
 	var releases []func()
 	letGo := func() {
 		for _, release := range releases {
@@ -58,24 +82,25 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 		releases = nil
 	}
 	defer letGo()
-	for i := range a.Places {
-		p := &a.Places[i]
-		l, risks, err := e.plan(s, a, p)
-		if err != nil {
+	todo, mended, costs, err := e.planApp(s, a)
+	if err != nil {
+		return err
+	}
+	if e.DryRun {
+		err = e.foretell(a, todo, mended)
+	}
+	if err == nil && len(costs) > 0 && !yesLose {
+		err = &CostError{Costs: costs}
+	}
+	if err == nil && !e.DryRun {
+		err = e.fits(todo)
+	}
+	if err != nil || e.DryRun {
+		return err
+	}
+	for _, l := range mended {
+		if err := e.mend(s, l); err != nil {
 			return err
-		}
-		if costs = append(costs, risks...); l != nil {
-			todo = append(todo, l)
-		}
-	}
-	if len(costs) > 0 && !yesLose {
-		return &CostError{Costs: costs}
-	}
-	for _, l := range s.Links {
-		if slices.Contains(l.Apps, a.Name) && !slices.Contains(todo, l) {
-			if err := e.mend(s, l); err != nil {
-				return err
-			}
 		}
 	}
 	if len(todo) == 0 {
@@ -84,7 +109,7 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 	}
 	for _, l := range todo {
 		if l.File == "" {
-			place := placeFor(e.Dirs, l)
+			place := placeFor(l)
 			release, err := place.hold(l.Dir)
 			if err != nil {
 				return err
@@ -111,6 +136,33 @@ func (e *Engine) Link(a App, yesLose bool) (err error) {
 	return e.joined(s)
 }
 
+// planApp finds what is to be linked, what is linked and may have to be mended,
+// and what both put at risk.
+func (e *Engine) planApp(s *state, a App) (todo, mended []*link, costs []Cost, err error) {
+	for i := range a.Places {
+		p := &a.Places[i]
+		dirs, err := e.dirsOf(s, a, p)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		for _, dir := range dirs {
+			l, risks, err := e.plan(s, a, p, dir, todo)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			if costs = append(costs, risks...); l != nil {
+				todo = append(todo, l)
+			}
+		}
+	}
+	for _, l := range s.Links {
+		if slices.Contains(l.Apps, a.Name) {
+			mended = append(mended, l)
+		}
+	}
+	return todo, mended, costs, nil
+}
+
 // joined ends what changed nothing but the list.
 func (e *Engine) joined(s *state) error {
 	return errors.Join(e.save(s), e.furnish(s), e.writeVariables(s))
@@ -129,7 +181,7 @@ func (e *Engine) redirect(s *state, todo []*link) error {
 		}
 		for _, name := range l.Moved {
 			stamps(filepath.Join(l.Dir, name), before)
-			if err := copyTree(filepath.Join(l.Dir, name), filepath.Join(e.target(l), name)); err != nil {
+			if err := e.copyTree(filepath.Join(l.Dir, name), filepath.Join(e.target(l), name)); err != nil {
 				return err
 			}
 			e.at("copied")
@@ -210,7 +262,7 @@ func (e *Engine) copyAgain(l *link, before map[string]unix.Stat_t) error {
 			if before[filepath.Join(l.Dir, rel)] == st {
 				continue
 			}
-			if err := copyTree(filepath.Join(dir, name), filepath.Join(e.target(l), name)); err != nil {
+			if err := e.copyTree(filepath.Join(dir, name), filepath.Join(e.target(l), name)); err != nil {
 				return err
 			}
 			break
@@ -223,12 +275,12 @@ func (e *Engine) copyAgain(l *link, before map[string]unix.Stat_t) error {
 func (e *Engine) eraseMoved(s *state, l *link) error {
 	dir := l.onDisk()
 	for _, name := range l.Moved {
-		if _, err := erase(filepath.Join(dir, name)); err != nil {
+		if _, err := e.erase(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 		e.at("erased")
 	}
-	if err := placeFor(e.Dirs, l).removeStale(dir); err != nil {
+	if err := placeFor(l).removeStale(dir); err != nil {
 		return err
 	}
 	l.Phase = linked
@@ -237,6 +289,7 @@ func (e *Engine) eraseMoved(s *state, l *link) error {
 
 // giveUp takes everything back after a failure.
 func (e *Engine) giveUp(s *state, todo []*link, why error) error {
+	defer e.undisturbed()()
 	for _, step := range []func(*state, *link) error{e.takeBack, e.forget} {
 		for _, l := range todo {
 			if err := step(s, l); err != nil {
@@ -248,11 +301,6 @@ func (e *Engine) giveUp(s *state, todo []*link, why error) error {
 }
 
 func (e *Engine) tell(a App, todo []*link) {
-	for _, p := range a.Places {
-		if value := e.Getenv(p.Variable); value != "" && !e.onMount(value) && !strings.HasPrefix(value, e.Mountpoint+"/") {
-			e.Say("warning: %s is set to %s here, and that is where %s looks: unset it", p.Variable, value, a.Name)
-		}
-	}
 	for _, s := range a.Settings {
 		if value, _ := e.effective(s); s.Command != "" && value != "" && !sameValue(value, s.Value) {
 			e.Say("run %s: %s", s.Command, s.Why)
@@ -269,20 +317,28 @@ func (e *Engine) tell(a App, todo []*link) {
 			e.Result("linked %s", from)
 		}
 		if len(l.Moved) > 0 {
-			e.Say("moved in %s; the copies on disk are overwritten and removed, but %s: revoke the old tokens if that matters",
-				strings.Join(l.Moved, ", "), erasure(filepath.Dir(l.Dir)))
+			e.Say("moved in %s: the last logout ends that; the copies on disk are overwritten and removed, but %s: revoke the old tokens if that matters",
+				someOf(l.Moved), erasure(filepath.Dir(l.Dir)))
 		}
 	}
 }
 
-// placeFor finds what the table says of a linked place.
-func placeFor(d Dirs, l *link) *Place {
-	for _, a := range Table {
-		for i := range a.Places {
-			if p := &a.Places[i]; d.Expand(p.Dir) == l.Dir && p.File == l.File {
-				return p
-			}
-		}
+// someOf names the first of many.
+func someOf(names []string) string {
+	if n := len(names) - shownFiles; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:shownFiles], ", "), n)
 	}
-	return &Place{Dir: l.Dir, Name: l.Name, Secrets: everything("all that is in it"), Locks: msalLocks, Flocks: msalFlocks}
+	return strings.Join(names, ", ")
+}
+
+// placeFor finds what the table says of a linked place.
+func placeFor(l *link) *Place {
+	if p := tablePlace(l.place()); p != nil && p.File == l.File {
+		return p
+	}
+	p := unknownPlace(l.Dir, l.Name)
+	if l.Renewable {
+		p.Secrets = everything("what was linked as renewable")
+	}
+	return &p
 }

@@ -354,21 +354,131 @@ func TestByPath(t *testing.T) {
 	d.write(map[string]string{"own app/cache.json": secret, "own app/deep/er/cache.json": secret})
 	before := d.snapshot()
 	a := d.app(d.home("own app"))
-	if err := d.Link(a, false); err != nil {
-		t.Fatal(err)
+	var cost *CostError
+	if err := d.Link(a, false); !errors.As(err, &cost) || !strings.Contains(err.Error(), "--renewable") {
+		t.Errorf("without a yes: %v", err)
 	}
+	d.same("after a refusal", d.snapshot(), before)
+	d.must(d.Link(a, true))
 	if len(d.onDisk(secret)) > 0 || d.read(d.home("own app/deep/er/cache.json")) != secret {
 		t.Error("not moved")
 	}
-	if err := d.Unlink(a.Name, true, false); err != nil {
-		t.Fatal(err)
+	if err := d.Unlink(a.Name, false, false); err == nil || !strings.Contains(err.Error(), "--keep-tokens") {
+		t.Errorf("unlink would destroy it: %v", err)
 	}
+	d.must(d.Unlink(a.Name, true, false))
 	d.same("there and back", d.snapshot(), before)
-	if _, err := Find(d.home("own app/cache.json")); err == nil || !strings.Contains(err.Error(), "is a file") {
-		t.Errorf("a file: %v", err)
-	}
 	if _, err := Find("emacs"); !errors.Is(err, ErrUsage) {
 		t.Errorf("unknown app: %v", err)
+	}
+}
+
+// Who says that a login brings it back need not say so again; a private key is
+// one whatever anybody says.
+func TestByPathRenewable(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	d.write(map[string]string{"own/cache.json": "x"})
+	a := d.app(d.home("own"))
+	d.Renewable = true
+	d.must(d.Link(a, false))
+	d.Renewable = false
+	d.must(d.Unlink(a.Name, false, false))
+	d.write(map[string]string{"own/id": "-----BEGIN OPENSSH PRIVATE KEY-----\n"})
+	d.Renewable = true
+	if err := d.Link(a, false); err == nil || !strings.Contains(err.Error(), "own/id: a private key (irreplaceable)") {
+		t.Errorf("with a key: %v", err)
+	}
+	d.must(d.Link(a, true))
+	if err := d.Unlink(a.Name, false, false); err == nil || !strings.Contains(err.Error(), "a private key") {
+		t.Errorf("unlink would destroy a key: %v", err)
+	}
+}
+
+// Directories that are not an app's own are refused by name, by whatever way
+// they are named; the place of a known app is that app.
+func TestPathsThatAreNotLinked(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	d.write(map[string]string{".ssh/id": "", ".ssh/deep/x": "", ".gnupg/": "", ".config/x/": "", ".local/share/keyrings/": "", ".aws/sso/cache/": "", ".azure/cliextensions/": "",
+		".azure.tokenfs/x/": "", ".kube/cache/": "", "file": "", ".cache/": "", "mine/": "", ".config/tokenfs/": ""})
+	d.must(os.Symlink(d.home("."), d.home("mine/link")))
+	for path, want := range map[string]string{
+		d.home("."): "home directory", "/": "", filepath.Dir(d.Dirs.Home): "home directory", d.home("mine/link"): "home directory",
+		d.home(".ssh"): "keys in ~/.ssh", d.home(".ssh/deep"): "keys in ~/.ssh", d.home("mine/link/.ssh"): "keys in ~/.ssh", d.home(".gnupg"): "~/.gnupg",
+		d.home(".config"): "many programs", d.home(".local"): "keyrings", d.home(".local/share"): "keyrings", d.home(".cache"): "many programs",
+		d.home(".config/tokenfs"): "its own files", d.home(".aws"): "tokenfs link aws", d.home(".azure/cliextensions"): "tokenfs link azure-cli", d.home(".azure.tokenfs/x"): "tokenfs link azure-cli",
+		d.Mountpoint: "", d.home("none"): "does not exist", d.home("file"): "is a file", "/etc/": "", "/usr/share": "", "/tmp": "",
+	} {
+		if a, err := d.Find(path); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %q, %v, want an error with %q", path, a.Name, err, want)
+		}
+	}
+	for path, want := range map[string]string{d.home(".azure"): "azure-cli", d.home(".azure/"): "azure-cli", d.home(".azure.tokenfs"): "azure-cli", d.home(".npmrc"): "npm", "az": "azure-cli", "tofu": "terraform", "aws": "aws"} {
+		if a, err := d.Find(path); a.Name != want {
+			t.Errorf("%s is %q, %v, want %s", path, a.Name, err, want)
+		}
+	}
+	if a, err := d.Find(d.home("mine")); err != nil || a.Name != d.home("mine") {
+		t.Errorf("an own directory: %q, %v", a.Name, err)
+	}
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	d := newDesk(t, memoryDir(t))
+	d.write(azureHome)
+	d.write(map[string]string{"own/a": "x", "own/b": "y"})
+	d.must(os.MkdirAll(d.home("empty"), 0o700))
+	before := d.whole()
+	d.DryRun = true
+	d.must(d.Link(d.app("azure-cli"), false))
+	for _, want := range []string{"would link ~/.azure", "msal_token_cache.json: access and refresh tokens (renewable)", "which the last logout ends", "would keep on disk, in ~/.azure.tokenfs: "} {
+		if !d.heard(want) {
+			t.Errorf("said %q, not %q", d.said, want)
+		}
+	}
+	if err := d.Link(d.app(d.home("own")), false); err == nil || !d.heard("would link ~/own") {
+		t.Errorf("what would be refused: %v", err)
+	}
+	d.must(d.Link(d.app(d.home("empty")), false))
+	d.same("after dry runs", d.whole(), before)
+	d.DryRun = false
+	d.must(d.Link(d.app("azure-cli"), false))
+	linkedNow := d.whole()
+	d.DryRun = true
+	d.must(d.Unlink("azure-cli", true, false))
+	if !d.heard("would unlink ~/.azure") || !d.heard("would bring back to disk: ") {
+		t.Errorf("said %q", d.said)
+	}
+	d.same("after a dry run", d.whole(), linkedNow)
+}
+
+// What is in a file decides where its name does not.
+func TestClassesByContent(t *testing.T) {
+	for _, c := range []struct{ app, file, text, want string }{
+		{"gcloud", ".config/gcloud/application_default_credentials.json", `{"type": "authorized_user", "refresh_token": "1//abc"}`, ""},
+		{"gcloud", ".config/gcloud/application_default_credentials.json", "{\n  \"type\": \"service_account\",\n \"private_key\": \"-----BEGIN PRIVATE KEY-----\\nMII\"}", "a private key"},
+		{"gcloud", ".config/gcloud/credentials.db", "SQLite format 3\x00" + strings.Repeat("\x00", 5000) + `{"type": "service_account"}`, "service account"},
+		{"gh", ".config/gh/hosts.yml", "github.com:\n    oauth_token: gho_" + strings.Repeat("a", 36), ""},
+		{"gh", ".config/gh/hosts.yml", "github.com:\n    oauth_token: ghp_" + strings.Repeat("a", 36), "personal access token of GitHub"},
+		{"gh", ".config/gh/hosts.yml", "github.com:\n    oauth_token: github_pat_" + strings.Repeat("a", 36), "personal access token of GitHub"},
+		{"terraform", ".terraform.d/credentials.tfrc.json", "{\n  \"credentials\": {\n    \"app.terraform.io\": {\n      \"token\": \"x.atlasv1.y\"\n    }\n  }\n}", "Terraform"},
+		{"terraform", ".terraform.d/credentials.tfrc.json", "{\n  \"credentials\": {}\n}", ""},
+		{"azure-cli", ".azure/msal_token_cache.json", `{"RefreshToken": {"x": {"secret": "0.AXoA-sk-` + strings.Repeat("aB_-", 50) + `npm_"}}}`, ""},
+		{"git-credential-manager", ".gcm/store/git/https/github.com/u.credential", "glpat-" + strings.Repeat("x", 20), "GitLab"},
+	} {
+		d := newDesk(t, memoryDir(t))
+		d.write(map[string]string{c.file: c.text})
+		err := d.Link(d.app(c.app), false)
+		var cost *CostError
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s with %.60q: %v", c.file, c.text, err)
+		case c.want != "" && (!errors.As(err, &cost) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s with %.60q: %v, want a refusal over %q", c.file, c.text, err, c.want)
+		}
+		_, skipped, err := d.Safe()
+		if d.must(err); slices.Contains(skipped, c.app) != (c.want != "") {
+			t.Errorf("%s with %.60q: --all leaves out %q", c.file, c.text, skipped)
+		}
 	}
 }
 
@@ -406,7 +516,7 @@ func TestStraysAreGathered(t *testing.T) {
 func TestSafe(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
 	t.Setenv("PATH", "")
-	d.write(map[string]string{".azure/service_principal_entries.json": secret, ".config/gh/hosts.yml": secret, ".docker/config.json": `"auth"`, ".terraform.d/credentials.tfrc.json": secret})
+	d.write(map[string]string{".azure/service_principal_entries.json": secret, ".config/gh/hosts.yml": secret, ".docker/config.json": `"auth"`, ".terraform.d/credentials.tfrc.json": secret}) // which has not the form of a token
 	list, skipped, err := d.Safe()
 	d.must(err)
 	var names []string

@@ -18,6 +18,7 @@ type lockFile struct {
 	path  string
 	pid   int  // 0 if it does not say
 	alive bool // somebody holds it, or nobody can tell
+	err   error
 }
 
 // examine looks at a file as the apps' lock protocols do.
@@ -25,22 +26,35 @@ func (p *Place) examine(name string) (l lockFile, locks bool) {
 	l.path = name
 	base := filepath.Base(name)
 	f, err := openQuietly(name)
-	if err != nil {
-		// kubectl makes its lock file without any permission.
-		return lockFile{name, 0, true}, p.isLock(base) && !errors.Is(err, fs.ErrNotExist)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP):
+		return l, false
+	case errors.Is(err, fs.ErrPermission): // kubectl makes its lock file without any
+		l.alive = true
+		return l, p.isLock(base)
+	case err != nil:
+		l.alive, l.err = true, err
+		return l, true
 	}
 	defer f.Close()
 	if held(f) {
-		l.pid, l.alive = ownerOf(f), true
+		l.pid, _ = ownerOf(f)
+		l.alive = true
 		return l, true
 	}
 	if !p.isLock(base) {
 		return l, false
 	}
-	l.pid = ownerOf(f)
-	l.alive = l.pid == 0 || unix.Kill(l.pid, 0) != unix.ESRCH
+	var program string
+	l.pid, program = ownerOf(f)
+	// One of tokenfs's own is held for as long as its process is there, whoever
+	// has that pid now.
+	l.alive = program != ownLock && (l.pid == 0 || unix.Kill(l.pid, 0) != unix.ESRCH)
 	return l, true
 }
+
+// ownLock is what comes after the pid in the locks that hold makes.
+const ownLock = "tokenfs"
 
 // held says whether anybody has a lock of the kernel's on f.
 func held(f *os.File) bool {
@@ -53,16 +67,16 @@ func held(f *os.File) bool {
 	return err == nil && whole.Type != unix.F_UNLCK
 }
 
-// ownerOf reads the pid that lock files begin with.
-func ownerOf(f *os.File) int {
+// ownerOf reads the pid, and the program, that lock files begin with.
+func ownerOf(f *os.File) (pid int, program string) {
 	text := make([]byte, 32)
 	n, _ := f.ReadAt(text, 0)
-	word, _, _ := strings.Cut(strings.TrimSpace(string(text[:n])), " ")
+	word, program, _ := strings.Cut(strings.TrimSpace(string(text[:n])), " ")
 	pid, err := strconv.Atoi(strings.Trim(word, "{}"))
 	if err != nil || pid <= 0 {
-		return 0
+		return 0, ""
 	}
-	return pid
+	return pid, program
 }
 
 // locksIn finds the locks on what is in a place's directory, or on its file.
@@ -94,6 +108,8 @@ func (p *Place) locksIn(dir string) (found []lockFile) {
 func (p *Place) refuseLocked(dir string) error {
 	for _, l := range p.locksIn(dir) {
 		switch {
+		case l.err != nil:
+			return fmt.Errorf("look for locks: %w: %s", l.err, helps(l.err, "look what is wrong there, then try again"))
 		case l.alive && l.pid != 0:
 			return fmt.Errorf("%s is locked by process %d, %s: let it end, then try again", l.path, l.pid, programOf(l.pid))
 		case l.alive:
@@ -145,7 +161,7 @@ func (p *Place) hold(dir string) (release func(), err error) {
 		if p.isFlock(e.Name()) {
 			f, err := os.Open(name)
 			if err != nil {
-				return nil, err
+				return nil, fmt.Errorf("take the lock %s: %w: %s", name, err, helps(err, "let the app that uses it end, then try again"))
 			}
 			files = append(files, f)
 			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
@@ -153,16 +169,16 @@ func (p *Place) hold(dir string) (release func(), err error) {
 			}
 		}
 		for _, suffix := range []string{".lockfile", ".lock"} {
-			if !p.moves(e.Name()) || !p.isLock(e.Name()+suffix) {
+			if p.unknown || !p.moves(e.Name()) || !p.isLock(e.Name()+suffix) {
 				continue
 			}
 			f, err := os.OpenFile(name+suffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 			if err != nil {
-				return nil, fmt.Errorf("take the lock of %s: %w: let the app that uses it end, then try again", name, err)
+				return nil, fmt.Errorf("take the lock of %s: %w: %s", name, err, helps(err, "let the app that uses it end, then try again"))
 			}
 			files, made = append(files, f), append(made, name+suffix)
-			fmt.Fprintf(f, "%d tokenfs", os.Getpid())
 			unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+			fmt.Fprintf(f, "%d %s", os.Getpid(), ownLock)
 		}
 	}
 	return letGo, nil

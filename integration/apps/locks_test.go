@@ -123,7 +123,7 @@ func TestErasureOverwrites(t *testing.T) {
 	if err := os.Link(name, other); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := erase(name); n != 1 || err != nil {
+	if n, err := (&Engine{}).erase(name); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	b, err := os.ReadFile(other)

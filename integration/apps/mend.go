@@ -72,7 +72,7 @@ func (e *Engine) mend(s *state, l *link) error {
 	if err := e.furnish(s); err != nil {
 		return err
 	}
-	place := placeFor(e.Dirs, l)
+	place := placeFor(l)
 	if e.switched(l) {
 		return e.gather(l, place)
 	}
@@ -92,8 +92,8 @@ func (e *Engine) mend(s *state, l *link) error {
 		case place.isLock(name), place.isFlock(name):
 			err = os.Remove(from)
 		case place.moves(name):
-			if err = copyTree(from, filepath.Join(e.target(l), name)); err == nil {
-				_, err = erase(from)
+			if err = e.copyTree(from, filepath.Join(e.target(l), name)); err == nil {
+				_, err = e.erase(from)
 			}
 		default:
 			if !slices.Contains(l.Kept, name) {
@@ -123,10 +123,10 @@ func (e *Engine) mend(s *state, l *link) error {
 func (e *Engine) gather(l *link, place *Place) error {
 	for _, name := range place.movedIn(l.onDisk()) {
 		from := filepath.Join(l.onDisk(), name)
-		if err := copyTree(from, filepath.Join(e.target(l), name)); err != nil {
+		if err := e.copyTree(from, filepath.Join(e.target(l), name)); err != nil {
 			return err
 		}
-		if _, err := erase(from); err != nil {
+		if _, err := e.erase(from); err != nil {
 			return err
 		}
 		e.Result("moved in %s, which was on disk", e.Dirs.Contract(from))

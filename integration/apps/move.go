@@ -15,7 +15,10 @@ import (
 
 // copyTree copies a file, or a directory with all that is in it, with modes and
 // times, and reads the copy back. What to has of that name already goes.
-func copyTree(from, to string) error {
+func (e *Engine) copyTree(from, to string) error {
+	if err := e.interrupted(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}
@@ -40,8 +43,8 @@ func copyTree(from, to string) error {
 		if err != nil {
 			return err
 		}
-		for _, e := range entries {
-			if err := copyTree(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+		for _, entry := range entries {
+			if err := e.copyTree(filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
 				return err
 			}
 		}
@@ -101,9 +104,10 @@ func sameContents(f, g *os.File, a, b []byte) (bool, error) {
 
 // openQuietly does not move the access time, where that is ours to say.
 func openQuietly(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NOATIME, 0)
+	const flags = os.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f, err := os.OpenFile(name, flags|unix.O_NOATIME, 0)
 	if errors.Is(err, unix.EPERM) {
-		f, err = os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+		f, err = os.OpenFile(name, flags, 0)
 	}
 	return f, err
 }
@@ -130,7 +134,10 @@ func stamps(name string, into map[string]unix.Stat_t) {
 
 // erase overwrites what is in a file or tree, and removes it. How much that is
 // worth depends on what is below: see erasure.
-func erase(name string) (files int, err error) {
+func (e *Engine) erase(name string) (files int, err error) {
+	if err := e.interrupted(); err != nil {
+		return 0, err
+	}
 	st, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -148,8 +155,8 @@ func erase(name string) (files int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		for _, e := range entries {
-			n, err := erase(filepath.Join(name, e.Name()))
+		for _, entry := range entries {
+			n, err := e.erase(filepath.Join(name, entry.Name()))
 			if files += n; err != nil {
 				return files, err
 			}

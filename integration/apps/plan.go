@@ -15,16 +15,22 @@ import (
 
 // plan finds out what linking a place means, and whether it can be done; nil
 // if it is linked.
-func (e *Engine) plan(s *state, a App, p *Place) (*link, []Cost, error) {
-	dir := e.Dirs.Expand(p.Dir)
+func (e *Engine) plan(s *state, a App, p *Place, dir string, also []*link) (*link, []Cost, error) {
 	if l := s.find(dir, p.File); l != nil {
 		if !slices.Contains(l.Apps, a.Name) {
 			l.Apps = append(l.Apps, a.Name)
 		}
-		costs, err := e.planMend(p, l)
+		costs, err := e.planMend(placeFor(l), l)
 		return nil, costs, err
 	}
 	l := &link{Dir: dir, Name: p.Name, Mode: 0o700, Apps: []string{a.Name}, Phase: linking, File: p.File}
+	if slices.ContainsFunc(slices.Concat(s.Links, also), func(other *link) bool { return other.Name == p.Name }) {
+		l.Name, l.Place = mountName(dir), p.Name // of another directory of this app
+	}
+	if p.unknown && e.Renewable {
+		l.Renewable = true
+		p = placeFor(l)
+	}
 	if p.File != "" {
 		l.Variable = p.Variable
 	}
@@ -53,6 +59,48 @@ func (e *Engine) plan(s *state, a App, p *Place) (*link, []Cost, error) {
 	l.planMade(p.Keep)
 	costs, err := p.costs(dir, l.Moved)
 	return l, costs, err
+}
+
+// dirsOf are the directories that an app uses as this place: the one that its
+// variable names, if that is set, and then also the usual one, if there are
+// secrets in it.
+func (e *Engine) dirsOf(s *state, a App, p *Place) ([]string, error) {
+	dir, value := e.Dirs.Expand(p.Dir), e.variableOf(p)
+	if value == "" {
+		return []string{dir}, nil
+	}
+	if p.File != "" || p.Names != "" || !filepath.IsAbs(value) {
+		return nil, usagef("%s is set to %s here, and that is where %s looks, not in %s: unset it, then try again", p.Variable, value, a.Name, e.Dirs.Contract(filepath.Join(dir, p.File)))
+	}
+	paths := []string{value}
+	if real, err := filepath.EvalSymlinks(value); err == nil && !e.onMount(real) {
+		paths = append(paths, real)
+	}
+	for _, path := range paths {
+		if why := e.reserved(path); why != "" && !below(dir, path) {
+			return nil, usagef("%s is set to %s here, and that is not linked: %s", p.Variable, value, why)
+		}
+	}
+	if s.find(dir, p.File) != nil || len(p.movedIn(dir)) > 0 {
+		return []string{value, dir}, nil
+	}
+	return []string{value}, nil
+}
+
+// variableOf is what a place's variable says, if that is neither what holds
+// anyway nor a path on the mount.
+func (e *Engine) variableOf(p *Place) string {
+	if p.Variable == "" {
+		return ""
+	}
+	value := e.Getenv(p.Variable)
+	if value == "" || below(e.Mountpoint, value) || filepath.Clean(value) == filepath.Join(e.Dirs.Expand(p.Dir), p.Names, p.File) {
+		return ""
+	}
+	if filepath.IsAbs(value) {
+		return filepath.Clean(value)
+	}
+	return value
 }
 
 // planEntries sorts what is in the directory by where it goes.
@@ -136,8 +184,8 @@ func movable(name string) error {
 	})
 }
 
-// costs are the files among moved that no login brings back.
-func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
+// inventory says of each file that moves, or would, what it is.
+func (p *Place) inventory(dir string, moved []string) (files []Cost, err error) {
 	for _, name := range moved {
 		err := filepath.WalkDir(filepath.Join(dir, name), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
@@ -147,16 +195,33 @@ func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
 			if err != nil {
 				return err
 			}
-			if s, ok := p.secret(rel); ok && s.Class != Renewable {
-				costs = append(costs, Cost{path, s.Class, s.What})
+			s, ok := p.secret(rel)
+			if !ok || p.isLock(d.Name()) || p.isFlock(d.Name()) {
+				return nil
 			}
+			if s.Class == Renewable || p.unknown {
+				if what := shapesIn(path); what != "" {
+					s.Class, s.What = Irreplaceable, what
+				}
+			}
+			files = append(files, Cost{path, s.Class, s.What})
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	if len(costs) == 0 && p.costly() {
+	return files, nil
+}
+
+// costs are the files among moved that no login brings back.
+func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
+	files, err := p.inventory(dir, moved)
+	if err != nil {
+		return nil, err
+	}
+	costs = slices.DeleteFunc(files, func(c Cost) bool { return c.Class == Renewable })
+	if len(costs) == 0 && p.costly() && !p.unknown {
 		for _, s := range p.Secrets {
 			if s.Class == Renewable {
 				continue
@@ -165,4 +230,34 @@ func (p *Place) costs(dir string, moved []string) (costs []Cost, err error) {
 		}
 	}
 	return costs, nil
+}
+
+// fits refuses what there is no room for on the mount.
+func (e *Engine) fits(todo []*link) error {
+	var bytes, files int64
+	for _, l := range todo {
+		for _, name := range l.Moved {
+			filepath.WalkDir(filepath.Join(l.Dir, name), func(_ string, d fs.DirEntry, err error) error {
+				if err == nil {
+					files++
+					if st, err := d.Info(); err == nil && d.Type().IsRegular() {
+						bytes += st.Size()
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if files == 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(e.Mountpoint, &st); err != nil {
+		return &fs.PathError{Op: "statfs", Path: e.Mountpoint, Err: err}
+	}
+	room := int64(st.Bavail) * st.Bsize
+	if bytes > room || files > int64(st.Ffree) {
+		return fmt.Errorf("%d KiB in %d files are to be moved in, and the filesystem on %s has room for %d KiB and %d: mount it with a larger size, or link less", bytes>>10, files, e.Mountpoint, room>>10, st.Ffree)
+	}
+	return nil
 }

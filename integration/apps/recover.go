@@ -62,7 +62,7 @@ func (e *Engine) takeBack(s *state, l *link) error {
 	}
 	e.at("switched back")
 	l.Phase = leaving
-	return placeFor(e.Dirs, l).removeStale(l.Dir)
+	return placeFor(l).removeStale(l.Dir)
 }
 
 // stayLinked undoes an unlinking that has not come to the exchange.
@@ -70,13 +70,13 @@ func (e *Engine) stayLinked(s *state, l *link) error {
 	dir := l.onDisk()
 	for _, name := range l.Back {
 		for _, copied := range []string{name, unfinished(name)} {
-			if _, err := erase(filepath.Join(dir, copied)); err != nil {
+			if _, err := e.erase(filepath.Join(dir, copied)); err != nil {
 				return err
 			}
 		}
 	}
 	l.Phase, l.Back = linked, nil
-	place := placeFor(e.Dirs, l)
+	place := placeFor(l)
 	if err := place.removeStale(e.target(l)); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,7 +47,13 @@ type link struct {
 	Times [2]time.Time `json:"times"`           // of the directory as it was: access, modification
 	Stays bool         `json:"stays,omitempty"` // the directory on the mount was there before
 	Back  []string     `json:"back,omitempty"`  // what unlinking brings back to disk
+
+	Place     string `json:"place,omitempty"`     // the table's, if it has another name on the mount
+	Renewable bool   `json:"renewable,omitempty"` // by path, and its user says that a login brings it back
 }
+
+// place is the name of the table's place, if there is one.
+func (l *link) place() string { return cmp.Or(l.Place, l.Name) }
 
 // kept is where the directory is now.
 func (l *link) kept() string { return keptOf(l.Dir) }

@@ -54,9 +54,7 @@ func (e *Engine) Survey() (Report, error) {
 	for _, l := range s.Links {
 		for _, name := range l.Apps {
 			if strings.Contains(name, "/") {
-				if a, err := byPath(name); err == nil {
-					all = append(all, a)
-				}
+				all = append(all, App{Name: name, Title: "the directory " + name, Places: []Place{*placeFor(l)}})
 			}
 		}
 	}
@@ -75,37 +73,65 @@ func (e *Engine) survey(s *state, a App) AppReport {
 	}
 	for i := range a.Places {
 		p := &a.Places[i]
-		dir := e.Dirs.Expand(p.Dir)
-		place := PlaceReport{Path: filepath.Join(dir, p.File)}
-		if _, err := os.Lstat(place.Path); err == nil {
-			place.Exists = true
+		for n, dir := range e.surveyed(s, p) {
+			e.surveyPlace(s, a, p, dir, n == 0, &r)
 		}
-		l := s.find(dir, p.File)
-		if l != nil && slices.Contains(l.Apps, a.Name) {
-			r.Halfway = r.Halfway || l.Phase != linked
-			place.Linked = e.switched(l)
-			if !place.Linked && l.Phase == linked {
-				place.Broken = broken(l)
-			}
-		}
-		switch {
-		case r.Halfway:
-		case place.Linked: // what has come to lie on disk since
-			if strays := p.movedIn(l.onDisk()); len(strays) > 0 {
-				costs, _ := p.costs(l.onDisk(), strays)
-				r.Costs = append(r.Costs, costs...)
-			}
-		default:
-			costs, _ := p.costs(dir, p.movedIn(dir))
-			r.Costs = append(r.Costs, costs...)
-		}
-		r.Linked = r.Linked && place.Linked
-		r.Installed = r.Installed || place.Exists && len(a.Programs) == 0
-		r.Plaintext = append(r.Plaintext, e.plaintext(p, l, dir)...)
-		r.Places = append(r.Places, place)
+		r.Plaintext = append(r.Plaintext, e.plaintextFiles(p)...)
 	}
 	r.Run = e.advice(a, r)
 	return r
+}
+
+// surveyed are the directories of a place: first the one that the app uses here,
+// then those that it uses where its variable is not set as it is here.
+func (e *Engine) surveyed(s *state, p *Place) []string {
+	var dirs []string
+	if value := e.variableOf(p); filepath.IsAbs(value) && p.File == "" && p.Names == "" {
+		dirs = append(dirs, value)
+	}
+	dirs = append(dirs, e.Dirs.Expand(p.Dir))
+	for _, l := range s.Links {
+		if l.place() == p.Name && l.File == p.File && !slices.Contains(dirs, l.Dir) {
+			dirs = append(dirs, l.Dir)
+		}
+	}
+	return dirs
+}
+
+func (e *Engine) surveyPlace(s *state, a App, p *Place, dir string, used bool, r *AppReport) {
+	place := PlaceReport{Path: filepath.Join(dir, p.File)}
+	if _, err := os.Lstat(place.Path); err == nil {
+		place.Exists = true
+	}
+	l := s.find(dir, p.File)
+	if l != nil && slices.Contains(l.Apps, a.Name) {
+		r.Halfway = r.Halfway || l.Phase != linked
+		place.Linked = e.switched(l)
+		if !place.Linked && l.Phase == linked {
+			place.Broken = broken(l)
+		}
+	}
+	switch {
+	case r.Halfway:
+	case place.Linked: // what has come to lie on disk since
+		if strays := p.movedIn(l.onDisk()); len(strays) > 0 {
+			costs, _ := p.costs(l.onDisk(), strays)
+			r.Costs = append(r.Costs, costs...)
+		}
+	case used || len(p.movedIn(dir)) > 0:
+		costs, _ := p.costs(dir, p.movedIn(dir))
+		r.Costs = append(r.Costs, costs...)
+	}
+	r.Linked = r.Linked && (place.Linked || !used)
+	r.Installed = r.Installed || place.Exists && len(a.Programs) == 0
+	for _, name := range e.plaintext(p, l, dir) {
+		if !slices.Contains(r.Plaintext, name) {
+			r.Plaintext = append(r.Plaintext, name)
+		}
+	}
+	if used || place.Exists || l != nil {
+		r.Places = append(r.Places, place)
+	}
 }
 
 func broken(l *link) string {
@@ -113,7 +139,7 @@ func broken(l *link) string {
 		return "is a link to " + target
 	}
 	if _, err := os.Lstat(l.Dir); err != nil {
-		return "the link was removed"
+		return "was removed"
 	}
 	return "was replaced by a file or directory on disk"
 }
@@ -162,14 +188,10 @@ func (p *Place) movedIn(dir string) (names []string) {
 	return names
 }
 
-// plaintext lists the secret files of a place that are on disk: where the app
-// looks for them, where its variable says, and where linking put the rest.
+// plaintext lists the secret files of a directory that are on disk: there, and
+// where linking put what is kept.
 func (e *Engine) plaintext(p *Place, l *link, dir string) (found []string) {
-	places := []string{dir, keptOf(dir)}
-	if value := e.Getenv(p.Variable); value != "" && filepath.IsAbs(value) && p.File == "" && p.Names == "" {
-		places = append(places, filepath.Clean(value))
-	}
-	for _, at := range places {
+	for _, at := range []string{dir, keptOf(dir)} {
 		if e.onMount(at) {
 			continue
 		}
@@ -184,6 +206,25 @@ func (e *Engine) plaintext(p *Place, l *link, dir string) (found []string) {
 				return nil
 			})
 		}
+	}
+	return found
+}
+
+// plaintextFiles are those that a variable names one by one.
+func (e *Engine) plaintextFiles(p *Place) (found []string) {
+	if p.File == "" && p.Names == "" {
+		return nil
+	}
+	for _, name := range filepath.SplitList(e.variableOf(p)) {
+		filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() || e.onMount(path) {
+				return nil
+			}
+			if st, err := d.Info(); err == nil && st.Size() > 0 && p.marked(path) {
+				found = append(found, path)
+			}
+			return nil
+		})
 	}
 	return found
 }

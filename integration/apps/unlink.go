@@ -36,6 +36,9 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 		if !shared {
 			e.Result("%s is not linked", name)
 		}
+		if e.DryRun {
+			return nil
+		}
 		return e.save(s)
 	}
 	var releases []func()
@@ -53,8 +56,14 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 		releases = append(releases, release)
 		costs = append(costs, risks...)
 	}
+	if e.DryRun {
+		e.foretellBack(todo)
+	}
 	if len(costs) > 0 && !yesLose {
 		return fmt.Errorf("%w, or bring them back with --keep-tokens", &CostError{costs, true})
+	}
+	if e.DryRun {
+		return nil
 	}
 	for _, l := range todo {
 		l.Phase = unlinking
@@ -65,6 +74,7 @@ func (e *Engine) Unlink(name string, keep, yesLose bool) error {
 	}
 	e.at("unlinking")
 	if err := e.bringBack(todo); err != nil {
+		defer e.undisturbed()()
 		for _, l := range todo {
 			err = errors.Join(err, e.stayLinked(s, l))
 		}
@@ -97,12 +107,14 @@ func (e *Engine) planBack(l *link, keep bool) (release func(), costs []Cost, err
 		}
 		return release, nil, nil
 	}
-	place := placeFor(e.Dirs, l)
+	place := placeFor(l)
 	if err := place.refuseLocked(e.target(l)); err != nil {
 		return release, nil, err
 	}
-	if release, err = place.hold(e.target(l)); err != nil {
-		return func() {}, nil, err
+	if !e.DryRun {
+		if release, err = place.hold(e.target(l)); err != nil {
+			return func() {}, nil, err
+		}
 	}
 	entries, err := os.ReadDir(e.target(l))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +156,7 @@ func (e *Engine) bringBack(todo []*link) error {
 		dir := l.onDisk()
 		for _, name := range l.Back {
 			to := filepath.Join(dir, name)
-			if err := copyTree(filepath.Join(e.target(l), name), unfinished(to)); err != nil {
+			if err := e.copyTree(filepath.Join(e.target(l), name), unfinished(to)); err != nil {
 				return err
 			}
 			e.at("copied back")

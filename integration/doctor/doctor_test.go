@@ -135,6 +135,9 @@ func (p *patient) link(name string) {
 	p.Helper()
 	a, err := apps.Find(name)
 	if err == nil {
+		err = os.MkdirAll(p.Apps.Mountpoint, 0o700)
+	}
+	if err == nil {
 		err = p.Apps.Link(a, true)
 	}
 	if err != nil {
@@ -205,7 +208,7 @@ var illnesses = []struct {
 	{"keys not locked", "protections", Weak, "keys_locked", func(p *patient) { p.protection("keys_locked") }},
 	{"no secretmem", "protections", Note, "secretmem", func(p *patient) { p.protection("secretmem") }},
 	{"read-only", "protections", Broken, "read-only: a bit flipped", func(p *patient) { p.Status.Content.ReadOnly = "a bit flipped" }},
-	{"removed link", "links", Broken, "~/.terraform.d the link was removed", func(p *patient) {
+	{"removed link", "links", Broken, "~/.terraform.d was removed", func(p *patient) {
 		p.link("terraform")
 		os.Remove(p.at("/home/u/.terraform.d"))
 	}},
