@@ -170,6 +170,9 @@ func (a *Arena) Claim(c uint32) bool {
 // Sweep erases every cell that nobody claimed.
 func (a *Arena) Sweep() {
 	for g, word := range a.used.words {
+		if a.r.step != nil {
+			a.r.step()
+		}
 		if word == 0 {
 			a.r.punch(a.groups(g, g+1))
 			continue

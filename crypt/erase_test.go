@@ -100,3 +100,26 @@ func TestFreeZeroesBeforeItGivesBack(t *testing.T) {
 	}
 	wantZero(t, "freed cells", was())
 }
+
+// Zeroing takes a step for each part of what there is, and none for holes.
+func TestZeroingTakesSteps(t *testing.T) {
+	r, err := newRegion("test", 1<<36, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	steps := 0
+	r.step = func() { steps++ }
+	for _, at := range []int64{0, 1 << 30, 1 << 35} {
+		for off := int64(0); off < 5<<20; off += pageSize {
+			r.mem[at+off] = 1
+		}
+	}
+	r.punch(0, 1<<36)
+	if steps < 15 || steps > 20 {
+		t.Errorf("15 MiB were zeroed in %d steps", steps)
+	}
+	if n := r.allocated(); n != 0 {
+		t.Errorf("%d bytes are left behind the region", n)
+	}
+}

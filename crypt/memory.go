@@ -205,6 +205,10 @@ func (m *Memory) Fresh() {
 // Destroy zeroes all keys. What they sealed can never be opened again.
 func (m *Memory) Destroy() { m.Keys.destroy() }
 
+// OnStep has f called by what takes as long as there is memory behind the arena,
+// such as zeroing it: a small step of it is done.
+func (m *Memory) OnStep(f func()) { m.Arena.r.step = f }
+
 // Slots is the memory of the request slots.
 func (m *Memory) Slots() []byte { return m.slots.mem }
 

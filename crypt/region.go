@@ -19,8 +19,9 @@ type region struct {
 	name   string
 	fd     int
 	mem    []byte
-	secret bool  // memfd_secret(2): outside the kernel's direct map
-	locked int64 // bytes that cannot reach swap
+	secret bool   // memfd_secret(2): outside the kernel's direct map
+	locked int64  // bytes that cannot reach swap
+	step   func() // called now and then by what takes as long as there is memory
 }
 
 // newRegion makes a memfd of size bytes, sparse until touched, and maps it.
@@ -115,10 +116,12 @@ func (r *region) lock(from, to int) bool {
 
 // punch zeroes a page-aligned range and gives its memory back.
 func (r *region) punch(from, to int64) {
-	if !Unprotected {
-		r.zero(from, to)
-	}
-	r.giveBack(from, to)
+	r.each(from, to, func(from, to int64) {
+		if !Unprotected {
+			clear(r.mem[from:to])
+		}
+		r.giveBack(from, to)
+	})
 }
 
 // giveBack is for a page-aligned range that is zero already: the kernel takes
@@ -130,23 +133,34 @@ func (r *region) giveBack(from, to int64) {
 	}
 }
 
-// zero clears what memory there is in a range that may be vast and sparse.
+// zero clears a range.
 func (r *region) zero(from, to int64) {
+	r.each(from, to, func(from, to int64) { clear(r.mem[from:to]) })
+}
+
+// each goes through what memory there is in a range that may be vast and sparse, a
+// step at a time.
+func (r *region) each(from, to int64, do func(from, to int64)) {
+	const step = 1 << 20
 	for from < to {
 		data, err := unix.Seek(r.fd, from, unix.SEEK_DATA)
 		if err == unix.ENXIO || err == nil && data >= to { // holes up to the end
 			return
 		}
 		if err != nil { // a memfd_secret cannot be asked
-			clear(r.mem[from:to])
+			do(from, to)
 			return
 		}
 		hole, err := unix.Seek(r.fd, data, unix.SEEK_HOLE)
 		if err != nil {
 			hole = to
 		}
-		from = min(hole, to)
-		clear(r.mem[data:from])
+		for from = min(hole, to); data < from; data += step {
+			do(data, min(data+step, from))
+			if r.step != nil {
+				r.step()
+			}
+		}
 	}
 }
 

@@ -106,6 +106,7 @@ func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
 		s.mostPages = cfg.Most / blockSize
 	}
 	s.tx.s = s
+	mem.OnStep(s.step)
 	s.control = make(chan func())
 	go s.serveControl()
 	s.upkeep, s.upkept = make(chan struct{}, 1), make(chan struct{})

@@ -52,7 +52,11 @@ func (s *Server) preallocate(n *inode, off, end int64) unix.Errno {
 	if pages > s.quotaPages || !s.reserve(n, pages, end) {
 		return unix.ENOSPC
 	}
-	s.usedPages += n.data.fill(first, last)
+	const step = 16 << 10
+	for at := first; at <= last; at += step {
+		s.usedPages += n.data.fill(at, min(at+step-1, last))
+		s.step()
+	}
 	s.tx.prealloc(n.ino, first, last)
 	return 0
 }

@@ -101,6 +101,9 @@ func (o orders) at(point string, deed uint32) {
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&o[0])), h.Sum32())
 }
 
+// during limits the orders that follow to a kind of request, 0: none.
+func (o orders) during(kind uint32) { binary.NativeEndian.PutUint32(o[4:], kind) }
+
 // done says whether it was carried out.
 func (o orders) done() bool { return atomic.LoadUint32((*uint32)(unsafe.Pointer(&o[0]))) == 0 }
 

@@ -136,6 +136,50 @@ func TestClientsGoOnWhenTheWorkerHangs(t *testing.T) {
 	}
 }
 
+// A request that ends each worker that serves it ends in an error, and nothing
+// else does: no single request decides over the session.
+func TestNoRequestDecidesOverTheSession(t *testing.T) {
+	for what, deed := range map[string]uint32{"spins": spin, "dies": die} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			u := installed.New(t, command(t, "tokenfs_torture"), installed.Packaged)
+			o := giveOrders(u)
+			u.Must("mount")
+			u.Shell("echo secret > " + u.Path("x"))
+			const write = 16
+			o.during(write)
+			client, said := inBackground(u, "echo new > "+u.Path("y")), ""
+			ended := 0
+			for deadline := time.Now().Add(time.Minute); said == "" && time.Now().Before(deadline); {
+				o.at("sealed", deed)
+				for said == "" && !o.done() {
+					select {
+					case said = <-client:
+					case <-time.After(time.Millisecond):
+					}
+				}
+				if said == "" {
+					ended++
+				}
+			}
+			o.during(0)
+			if !strings.Contains(said, "Input/output error") && !strings.Contains(said, "I/O error") {
+				t.Errorf("the client was told %q", said)
+			}
+			if ended < 2 || ended > 4 {
+				t.Errorf("the request ended %d workers", ended)
+			}
+			u.Eventually("a worker serves again", 10*time.Second, func() bool {
+				out, err := u.Program("cat", u.Path("x")).CombinedOutput()
+				return err == nil && string(out) == "secret\n"
+			})
+			u.Shell("echo again > " + u.Path("y") + " && cat " + u.Path("y"))
+			u.Must("unmount")
+			u.NothingLeft()
+		})
+	}
+}
+
 // Nobody needs the keeper to read and write; who asks for it hears the truth.
 func TestStoppedKeeper(t *testing.T) {
 	t.Parallel()
