@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -74,8 +75,27 @@ func (c *client) close() { c.conn.Close() }
 // errSilent is a daemon that is there and does not answer.
 var errSilent = errors.New("no answer")
 
-// ask sends one request and checks that the answer is about our mount.
+// ask sends one request and checks that the answer is about our mount. A keeper
+// that becomes another program answers what it has read, and nothing else: the new
+// one is asked then.
 func (c *client) ask(r request, timeout time.Duration) (reply, error) {
+	answer, err := c.askOnce(r, timeout)
+	if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+		return answer, err
+	}
+	again, gone := dial(c.mountpoint)
+	if gone != nil || again.server.Pid != c.server.Pid {
+		if gone == nil {
+			again.close()
+		}
+		return answer, err
+	}
+	c.conn.Close()
+	*c = *again
+	return c.askOnce(r, timeout)
+}
+
+func (c *client) askOnce(r request, timeout time.Duration) (reply, error) {
 	r.V = protocolVersion
 	line, err := encode(r)
 	if err != nil {
@@ -312,11 +332,19 @@ func Upgrade(mountpoint string) (Status, error) {
 		return Status{}, err
 	}
 	defer c.close()
-	if _, err := c.ask(request{Verb: verbUpgrade}, wipeTimeout); err != nil {
-		return Status{}, err
-	}
 	var after Status
-	for deadline := time.Now().Add(wipeTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	deadline := time.Now().Add(wipeTimeout)
+	for {
+		_, err := c.ask(request{Verb: verbUpgrade}, wipeTimeout)
+		if err == nil {
+			break
+		}
+		if KindOf(err) != Busy || time.Now().After(deadline) {
+			return Status{}, err
+		}
+		time.Sleep(20 * time.Millisecond) // the one that the keeper began by itself is as good, if it comes to that
+	}
+	for ; time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		after, err = Query(mountpoint)
 		switch {
 		case err == nil && after.Mount.Upgrades > before.Mount.Upgrades && after.Worker.PID != 0:

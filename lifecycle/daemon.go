@@ -75,9 +75,12 @@ type daemon struct {
 	wanted room        // without it
 
 	program     program
+	programs    *programWatch
 	run         runKeeper
 	upgrades    int
 	isUpgrading atomic.Bool
+	asked       context.Context // ends when a signal, or the caller, asks for the end
+	leaving     sync.Mutex      // locked for an exec, and for good once the end has begun
 
 	served chan error // the filesystem is over
 	end    chan struct{}
@@ -134,8 +137,11 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	d := &daemon{
 		opts:    opts,
 		journal: newJournal(opts.Logf),
+		asked:   ctx,
 		end:     make(chan struct{}),
 		ended:   make(chan struct{}),
+
+		programs: newProgramWatch(),
 	}
 	defer d.journal.flush()
 	if err := begin(d, ctx); errors.Is(err, errNobody) || errors.Is(err, errRehearsed) {
@@ -151,6 +157,9 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 		d.journal.logf("asked to end: %v", context.Cause(ctx))
 	case <-d.end:
 		d.journal.logf("asked to unmount over the control socket")
+	case <-d.programs.gone:
+		d.journal.logf("%s was removed from this machine: unmounting", d.program.Path)
+		return d.endForRemoval()
 	case err := <-d.served:
 		d.served <- err
 		if err == nil {
@@ -265,6 +274,7 @@ func (d *daemon) serve() {
 	go d.worker.run()
 	go d.control.serve(d.handle, d.journal.logf)
 	go d.session.run()
+	go d.watchProgram()
 }
 
 // warn says at the start what a user should not have to look up in status.
@@ -296,6 +306,7 @@ func (d *daemon) stop() error {
 	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
 
+	d.leaving.Lock()
 	d.worker.stop()
 	notify("STOPPING=1")
 	err := d.mount.unmount()

@@ -27,7 +27,8 @@
 // third process (upgradeholder.go), while the keeper executes the new program in
 // its own place; the new worker is a restarted one like any other. There is no
 // way back from there, so the new program first plays it all with a filesystem
-// that is nobody's (rehearsal.go).
+// that is nobody's (rehearsal.go). A keeper whose program only root can replace
+// notices by itself that it was replaced, or removed for good (newprogram.go).
 //
 // The worker ends with the keeper, in an upgrade the holder does. If the keeper was
 // killed, they destroy the keys and all that they sealed first, which nobody else

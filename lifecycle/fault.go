@@ -17,6 +17,7 @@ const (
 	Mountpoint  Kind = "mountpoint"  // this path cannot be a mountpoint, or must not
 	Unsupported Kind = "unsupported" // this machine lacks something tokenfs needs
 	NoPath      Kind = "no_path"     // a path that is not in the filesystem
+	Busy        Kind = "busy"        // at what may be over soon: try again
 )
 
 type fault struct {

@@ -104,7 +104,7 @@ func withoutVar(env []string, name string) []string {
 // and would stay in the daemon's memory for as long as it lives.
 func daemonEnv() []string {
 	env := []string{"GODEBUG=" + godebug(os.Getenv("GODEBUG"))}
-	for _, name := range []string{"PATH", "HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "GOCOVERDIR", "GORACE"} {
+	for _, name := range []string{"PATH", "HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "GOCOVERDIR", "GORACE"} {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}

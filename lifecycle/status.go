@@ -22,15 +22,18 @@ const StatusVersion = 1
 // Status is what a filesystem holds, and what protects it on this machine and
 // what does not. It is the JSON of the command.
 type Status struct {
-	FormatVersion int          `json:"format_version"`
-	Mount         MountStatus  `json:"mount"`
-	Content       fs.Status    `json:"content"`
-	Worker        WorkerStatus `json:"worker"`
-	Processes     []Process    `json:"processes"`
-	AEAD          string       `json:"aead"`
-	Protections   []Protection `json:"protections"`
-	Memory        MemoryStatus `json:"memory"`
-	Messages      []Message    `json:"messages"` // the last ones, oldest first
+	FormatVersion int         `json:"format_version"`
+	Mount         MountStatus `json:"mount"`
+
+	Program ProgramStatus `json:"program"`
+
+	Content     fs.Status    `json:"content"`
+	Worker      WorkerStatus `json:"worker"`
+	Processes   []Process    `json:"processes"`
+	AEAD        string       `json:"aead"`
+	Protections []Protection `json:"protections"`
+	Memory      MemoryStatus `json:"memory"`
+	Messages    []Message    `json:"messages"` // the last ones, oldest first
 
 	Session SessionStatus `json:"session"`
 }
@@ -86,6 +89,7 @@ func (d *daemon) status() Status {
 	return Status{
 		FormatVersion: StatusVersion,
 		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades, d.run.private()},
+		Program:       d.programStatus(),
 		Content:       w.Content,
 		Worker:        WorkerStatus{pid, restarts},
 		Processes:     d.processes(),

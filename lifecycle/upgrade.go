@@ -181,7 +181,7 @@ type upgrading struct {
 // on means the new program.
 func (d *daemon) upgrade() (goOn func(), err error) {
 	if !d.isUpgrading.CompareAndSwap(false, true) {
-		return nil, faultf(Failed, "upgrade to %s: another one is under way: try again", d.program.Path)
+		return nil, faultf(Busy, "upgrade to %s: another one is under way: try again", d.program.Path)
 	}
 	prepared, answered := make(chan error), make(chan struct{})
 	go func() {
@@ -264,6 +264,13 @@ func (u *upgrading) execute() {
 }
 
 func (u *upgrading) exec() error {
+	// Not in the middle of the end, which would leave the new program nothing to go
+	// on with.
+	u.leaving.Lock()
+	defer u.leaving.Unlock()
+	if u.asked.Err() != nil {
+		return errors.New("the filesystem is about to end")
+	}
 	select {
 	case <-u.holder.died:
 		return errors.New("somebody ended its holder")

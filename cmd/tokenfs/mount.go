@@ -185,7 +185,7 @@ func serve(s settings, linked string) error {
 		complainf("%s is mounted already", s.mountpoint)
 		return nil
 	}
-	return err
+	return afterRemoval(err)
 }
 
 // listOfApps is where the list of linked apps is, if there can be one.
@@ -199,7 +199,7 @@ func listOfApps() string {
 
 // resume is the daemon after an upgrade, which knows all settings already.
 func resume() error {
-	return lifecycle.Resume(context.Background(), lifecycle.Options{Version: buildVersion().Version, Logf: logger()})
+	return afterRemoval(lifecycle.Resume(context.Background(), lifecycle.Options{Version: buildVersion().Version, Logf: logger()}))
 }
 
 // logger goes to standard error, which a daemon in the background has only

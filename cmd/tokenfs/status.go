@@ -41,6 +41,9 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	}
 	line("mounted\t%s%s", s.Mount.Mountpoint, whose)
 	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
+	if s.Program.Replaced {
+		line("PROGRAM\t%s is another one by now, and the old one goes on; %s", s.Program.Path, s.Program.Detail)
+	}
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	line("memory\t%s", memoryText(s))
 	if m := s.Memory; c.Quota < m.SizeWanted || c.InodeLimit < m.InodesWanted {

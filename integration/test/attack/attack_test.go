@@ -22,6 +22,8 @@ func TestMain(m *testing.M) {
 		toyKeeperMain()
 	case toyWorker:
 		toyWorkerMain()
+	case hostileName:
+		hostileMain()
 	case attackerName:
 		attackerMain()
 	case tracerName:

@@ -2,10 +2,13 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,8 +57,9 @@ func TestUpgradeToAnUnfitVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// The very file that runs: another one the keeper would go on with by itself.
 	tokenfs := filepath.Join(filepath.Dir(u.Command), "tokenfs-as-it-was")
-	if err := installed.Copy(u.Command, tokenfs, installed.Packaged); err != nil {
+	if err := os.Link(u.Command, tokenfs); err != nil {
 		t.Fatal(err)
 	}
 	for how, word := range map[string]string{"crash": "unfit to take over", "end": "", "hang": ""} {
@@ -72,7 +76,9 @@ func TestUpgradeToAnUnfitVersion(t *testing.T) {
 		if got := u.Shell("cat " + u.Path("x")); got != "secret\n" {
 			t.Fatalf("%s: the file holds %q", how, got)
 		}
-		replace(tokenfs)
+		if err := errors.Join(os.Remove(u.Command), os.Link(tokenfs, u.Command)); err != nil {
+			t.Fatal(err)
+		}
 		if after := u.Status(); after.Mount.PID != before.Mount.PID || after.Mount.Upgrades != 0 || after.Worker != before.Worker {
 			t.Errorf("%s: it was %+v %+v, and is %+v %+v", how, before.Mount, before.Worker, after.Mount, after.Worker)
 		}
@@ -84,6 +90,39 @@ func TestUpgradeToAnUnfitVersion(t *testing.T) {
 	if got := u.Shell(fmt.Sprintf("cat %s", u.Path("x"))); got != "secret\n" {
 		t.Errorf("after an upgrade the file holds %q", got)
 	}
+	u.Must("unmount")
+	u.NothingLeft()
+}
+
+// Who asks in the moment of an upgrade is answered, by the old program or the new.
+func TestQueriesWhileItIsUpgraded(t *testing.T) {
+	t.Parallel()
+	u := installed.New(t, command(t), installed.Packaged)
+	u.Must("mount")
+	over := make(chan struct{})
+	var clients sync.WaitGroup
+	var asked atomic.Int64
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if said, code := u.Run("status", "--json"); code != 0 {
+					t.Errorf("status: %d: %s", code, said)
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	for range 20 {
+		u.Must("upgrade")
+	}
+	close(over)
+	clients.Wait()
+	t.Logf("%d queries meanwhile", asked.Load())
 	u.Must("unmount")
 	u.NothingLeft()
 }
