@@ -45,7 +45,7 @@ func TestLifeOfAFilesystem(t *testing.T) {
 		if p := a.protection("closed_beneath"); p.Active != (a.uid != 0) {
 			a.Errorf("protection: %+v", p)
 		}
-		text := a.tokenfs(exitOK, "az/cache", "status")
+		text := a.tokenfs(exitOK, "az/cache", "status", "-v")
 		for _, word := range []string{m, "1 file", "64 MiB", "AES-256-GCM", "ptrace_off", "PSS"} {
 			if !strings.Contains(text, word) {
 				a.Errorf("status does not tell %s: %s", word, text)
@@ -84,7 +84,7 @@ func TestMountElsewhere(t *testing.T) {
 		a.tokenfs(exitOK, "mounted already", "mount", m+"/")
 		a.tokenfs(exitOK, "2 MiB", "status", "--mountpoint", m)
 		a.tokenfs(exitOK, "of 50 inodes", "status", "--mountpoint="+m)
-		a.tokenfs(exitOK, "off by request", "status", "--mountpoint", m)
+		a.tokenfs(exitOK, "off by request", "status", "-v", "--mountpoint", m)
 		a.fails("denied", fmt.Sprintf("echo true > '%[1]s/x'; chmod 700 '%[1]s/x'; '%[1]s/x'", m)) // noexec
 		a.env = append(a.env, "TOKENFS_MOUNTPOINT="+m)
 		a.tokenfs(exitOK, "wiped 1 file", "wipe", m+"/x")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"tokenfs/cmd/internal/printable"
@@ -12,25 +13,57 @@ import (
 func status(args []string) error {
 	flags, named := newFlags("status")
 	asJSON := flags.Bool("json", false, "")
+	verbose := flags.BoolP("verbose", "v", false, "")
+	quiet := flags.BoolP("quiet", "q", false, "")
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
+	}
+	if *quiet && (*verbose || *asJSON) {
+		return usageErrorf("status: -q says nothing: leave out --json and -v")
 	}
 	path, err := whichMount(flags, *named)
 	if err != nil {
 		return err
 	}
 	st, err := lifecycle.Query(path)
-	if err != nil {
+	switch {
+	case *quiet && err != nil:
+		return &reported{exitCodeOf(lifecycle.KindOf(err))}
+	case *quiet:
+		return nil
+	case *asJSON && err != nil:
+		if err := printJSON(absent{lifecycle.StatusVersion, lifecycle.KindOf(err), path, err.Error()}); err != nil {
+			return err
+		}
+		return &reported{exitCodeOf(lifecycle.KindOf(err))}
+	case err != nil:
 		return err
+	case *asJSON:
+		return printJSON(present{stateMounted, st})
 	}
-	if *asJSON {
-		return printJSON(st)
-	}
-	return printStatus(st, time.Now())
+	printStatus(st, time.Now(), *verbose)
+	return nil
 }
 
-// printStatus is for eyes: what is unusual stands out, what is fine is short.
-func printStatus(s lifecycle.Status, now time.Time) error {
+const stateMounted = "mounted"
+
+// present is the JSON of a filesystem that answers, absent that of one that does
+// not; docs/status.md tells what the fields mean.
+type present struct {
+	State string `json:"state"`
+	lifecycle.Status
+}
+
+type absent struct {
+	FormatVersion int            `json:"format_version"`
+	State         lifecycle.Kind `json:"state"`
+	Mountpoint    string         `json:"mountpoint"`
+	Why           string         `json:"why"`
+}
+
+// printStatus is for eyes: what is held, until when, and what does not protect it
+// here. What is unusual stands out in capitals; all the rest is for verbose.
+func printStatus(s lifecycle.Status, now time.Time, verbose bool) {
 	out := newTable()
 	line := out.line
 
@@ -39,23 +72,20 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	if s.Mount.Private {
 		whose = ", for one process tree (tokenfs run)"
 	}
-	line("mounted\t%s%s", s.Mount.Mountpoint, whose)
-	line("since\t%s (%s), pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), ago(s.Mount.Since, now), s.Mount.PID, s.Mount.Version)
+	line("mounted\t%s, %s%s", s.Mount.Mountpoint, ago(s.Mount.Since, now), whose)
 	if s.Program.Replaced {
 		line("PROGRAM\t%s is another one by now, and the old one goes on; %s", s.Program.Path, s.Program.Detail)
 	}
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
-	line("memory\t%s", memoryText(s))
 	if m := s.Memory; c.Quota < m.SizeWanted || c.InodeLimit < m.InodesWanted {
 		line("LOWERED\tfrom %s and %d inodes to what fits beneath a memory limit of %s, that of %s", bytesText(m.SizeWanted), m.InodesWanted, bytesText(m.Limit), m.LimitOf)
 	}
-	line("sealed with\t%s", s.AEAD)
-	line("session\t%s", sessionText(s.Session))
+	line("until\t%s", sessionText(s.Session))
 	for _, l := range s.Session.Leases {
 		line("lease %d\t%s", l.ID, leaseText(l, now))
 	}
-	if n := s.Worker.Restarts; n > 0 {
-		line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
+	if m, ok := lastEnd(s.Messages); ok {
+		line("before\t%s, %s", m.Text, ago(m.Time, now))
 	}
 	if c.ReadOnly != "" {
 		line("READ-ONLY\t%s", c.ReadOnly)
@@ -66,26 +96,78 @@ func printStatus(s lifecycle.Status, now time.Time) error {
 	if c.Panics > 0 {
 		line("PANICS\t%d requests ended in a panic: please report it", c.Panics)
 	}
+	off := protectionsOff(s)
+	if len(off) == 0 {
+		line("protected\tall protections on")
+	}
+	for i, p := range off {
+		name := ""
+		if i == 0 {
+			name = "protected"
+		}
+		line("%s\tnot by %s: %s", name, p.Name, p.Detail)
+	}
+	out.flush()
+	if verbose {
+		printDetails(s, now)
+	}
+}
+
+// lastEnd is what ended the session before this one, where the mount has stayed.
+func lastEnd(messages []lifecycle.Message) (last lifecycle.Message, ok bool) {
+	for _, m := range messages {
+		if m.Text == "wiped everything" || strings.HasPrefix(m.Text, "the session is over") {
+			last, ok = m, true
+		}
+	}
+	return last, ok
+}
+
+// protectionsOff are those that this machine, or this way of running, does not
+// give. What the keeper must be able to do is none, nor is swap by itself: what is
+// held cannot get there.
+func protectionsOff(s lifecycle.Status) (off []lifecycle.Protection) {
+	for _, p := range s.Protections {
+		if !p.Active && p.Name != "swap_absent" && p.Name != "swap_forbidden" {
+			off = append(off, p)
+		}
+	}
+	for _, process := range s.Processes {
+		for _, p := range process.Protections {
+			if !p.Active && process.Role == "worker" {
+				off = append(off, p)
+			}
+		}
+	}
+	return off
+}
+
+func printDetails(s lifecycle.Status, now time.Time) {
+	printf("\n")
+	out := newTable()
+	out.line("since\t%s, pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), s.Mount.PID, s.Mount.Version)
+	out.line("memory\t%s", memoryText(s))
+	out.line("sealed with\t%s", s.AEAD)
+	if n := s.Worker.Restarts; n > 0 {
+		out.line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
+	}
 	out.flush()
 
-	printFiles("largest files", c.Largest, now)
-	printFiles("last used files", c.LastUsed, now)
+	printFiles("largest files", s.Content.Largest, now)
+	printFiles("last used files", s.Content.LastUsed, now)
 
 	printf("\nprotections\n")
 	printProtections(out, s.Protections)
-
 	for _, p := range s.Processes {
 		printf("\n%s, pid %d\n", p.Role, p.PID)
 		printProtections(out, p.Protections)
 	}
-
 	if len(s.Messages) > 0 {
 		printf("\nlast messages\n")
 		for _, m := range s.Messages {
 			printf("  %s  %s\n", m.Time.Local().Format(time.DateTime), m.Text)
 		}
 	}
-	return nil
 }
 
 func printProtections(out table, list []lifecycle.Protection) {
@@ -115,7 +197,7 @@ func memoryText(s lifecycle.Status) string {
 // sessionText says when what is held ends by itself.
 func sessionText(s lifecycle.SessionStatus) string {
 	if !s.Follows {
-		return "not followed: only unmounting and wiping end it"
+		return "tokenfs wipe or unmount: nobody follows your logins here"
 	}
 	logins := "logins not known"
 	switch {
@@ -125,9 +207,9 @@ func sessionText(s lifecycle.SessionStatus) string {
 		logins = fmt.Sprintf("%d logins", s.Logins)
 	}
 	if s.OnLogout == "keep" {
-		return logins + ", kept after the last one for as long as services of this user run"
+		return "services of this user end: " + logins + ", and it is kept after the last one"
 	}
-	return fmt.Sprintf("%s, wiped %v after the last one", logins, time.Duration(s.Grace*float64(time.Second)))
+	return fmt.Sprintf("%v after the last logout: %s", time.Duration(s.Grace*float64(time.Second)), logins)
 }
 
 func times(n int) string {

@@ -5,7 +5,7 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
                      [--on-logout wipe|keep] [--grace TIME]
        tokenfs run [--private auto|require|off] [--] COMMAND [ARG ...]
        tokenfs unmount
-       tokenfs status [--json]
+       tokenfs status [-v | -q | --json]
        tokenfs wipe [PATH ...]
        tokenfs apps [--json | APP ...]
        tokenfs link APP ... | --all
@@ -122,13 +122,16 @@ example:
     unmounted /run/user/1000/tokenfs
 `
 
-const statusUsage = `usage: tokenfs status [--json] [--mountpoint DIR]
+const statusUsage = `usage: tokenfs status [-v | -q | --json] [--mountpoint DIR]
 
-Shows since when the filesystem is mounted, what it holds (names, sizes and times,
-never contents), which protections are active on this machine and which are not,
-what its processes can still do, and how much memory it takes.
+Shows what the filesystem holds (never contents), until when, and which protections
+are not active on this machine.
 
-  --json   for programs: fields keep their meaning as long as format_version does
+  -v, --verbose   also names, sizes and times of files, every protection, what its
+                  processes can still do, memory, and the last messages
+  -q, --quiet     say nothing: the exit code tells
+  --json          for programs: fields keep their meaning as long as format_version
+                  does; also where nothing is mounted
 
 example:
     $ tokenfs status --json | jq .content.files

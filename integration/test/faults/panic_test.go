@@ -54,7 +54,7 @@ func TestPanicInARequest(t *testing.T) {
 	if after.Content.Panics != 4 || after.Worker.Restarts != s.Worker.Restarts+1 || after.Worker.PID == s.Worker.PID {
 		t.Errorf("after a restart %d panics are counted, worker %+v", after.Content.Panics, after.Worker)
 	}
-	human := u.Must("status")
+	human := u.Must("status", "-v")
 	if !strings.Contains(human, "4 requests ended in a panic") || !strings.Contains(human, "replaced once") {
 		t.Errorf("status says %s", human)
 	}

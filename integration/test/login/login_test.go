@@ -149,7 +149,7 @@ func TestUnits(t *testing.T) {
 	if said := u.must(u.as("systemd-analyze --man=no verify user@" + u.uid + ".service 2>&1")); said != "" {
 		t.Errorf("user@.service: %s", said)
 	}
-	u.seen("systemd-analyze verify finds nothing; %s", s.do("systemd-analyze --user --no-pager security tokenfs.service | tail -n 1; tokenfs status | grep ^memory"))
+	u.seen("systemd-analyze verify finds nothing; %s", s.do("systemd-analyze --user --no-pager security tokenfs.service | tail -n 1; tokenfs status -v | grep ^memory"))
 	s.end()
 	u.gone()
 }
