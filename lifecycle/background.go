@@ -11,12 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyVar tells a daemon that somebody waits on descriptor 3 for it to be
-// ready. Only Start sets it.
+// readyVar tells a daemon that somebody waits on readyFD for it to be ready. Only
+// Start sets it.
 const readyVar = "_TOKENFS_READY"
 
-// extraFD is the first descriptor after that one.
-const extraFD = 4
+const (
+	readyFD = 3
+	extraFD = 4 // the first one after that
+)
 
 // ErrDaemon is what Start fails with when the daemon has already said why.
 type ErrDaemon struct{ ExitCode int }
@@ -88,7 +90,7 @@ var announce = sync.OnceValue(func() error {
 	if err := leaveTerminal(); err != nil {
 		return err
 	}
-	pipe := os.NewFile(3, "ready")
+	pipe := os.NewFile(readyFD, "ready")
 	defer pipe.Close()
 	_, err := pipe.Write([]byte("ready\n"))
 	return err

@@ -96,7 +96,7 @@ type daemon struct {
 // and no socket left; nil unless that, or serving, failed.
 //
 // It must be the only one in its process, and the process must have been
-// started with GODEBUG=asyncpreemptoff=1: see ExecWithoutPreemption and Start.
+// started with an environment of its own: see StartAgain and Start.
 func Run(ctx context.Context, opts Options) error {
 	if Upgraded() {
 		return errUpgraded
@@ -116,11 +116,11 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	if err := limitKeeper(); err != nil {
 		return err
 	}
-	if Background() {
-		unix.CloseOnExec(3)
+	if os.Getenv("GODEBUG") != RuntimeSettings {
+		return errors.New("internal error: a keeper needs an environment of its own: see StartAgain")
 	}
-	if !preemptionIsOff() {
-		return fmt.Errorf("internal error: a daemon needs %s in its GODEBUG, or keys could be left on stacks", preemptOff)
+	if err := closeInherited(); err != nil {
+		return err
 	}
 	// Before anything is mounted: a signal must never end the process without
 	// taking the mount along. A closed terminal or log must not end it either.

@@ -158,7 +158,7 @@ func startActor(program int, handover *os.File) (actor process, said <-chan []by
 	defer unix.Close(program)
 	actor.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program), os.Args, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(withoutVar(os.Environ(), workerVar), fmt.Sprintf("%s=%d", upgradeVar, handoverFD)),
+		Env:   append(environment(testVars), fmt.Sprintf("%s=%d", upgradeVar, handoverFD)),
 		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: handover.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, PidFD: &actor.fd},
 	})

@@ -216,7 +216,7 @@ func (s *supervisor) spawn(role string) (*child, error) {
 	var p process
 	p.pid, err = syscall.ForkExec(selfExe, []string{role}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(daemonEnv(), workerVar+"="+role),
+		Env:   append(environment(testVars), workerVar+"="+role),
 		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: theirs.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &p.fd},
 	})

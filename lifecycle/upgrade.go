@@ -149,7 +149,7 @@ func readable(f *os.File) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), "version", "--json")
-	cmd.Env, cmd.Dir, cmd.WaitDelay = daemonEnv(), "/", time.Second
+	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(testVars), "/", time.Second
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -284,7 +284,7 @@ func (u *upgrading) exec() error {
 		return fmt.Errorf("the end of its handover: %w", err)
 	}
 	defer unix.CloseOnExec(line)
-	env := append(withoutVar(withoutVar(os.Environ(), upgradeVar), readyVar), fmt.Sprintf("%s=%d", upgradeVar, line))
+	env := append(environment(unitVars), fmt.Sprintf("%s=%d", upgradeVar, line))
 	// By descriptor: the very file that was checked.
 	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", u.file.Fd()), os.Args, env)
 }

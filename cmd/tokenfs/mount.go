@@ -19,11 +19,15 @@ func mount(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
-	leader := flags.Int("leader", 0, "") // for tokenfs-pam
-	flags.MarkHidden("leader")
+	leader := flags.Int("leader", 0, "")        // for tokenfs-pam
+	settled := flags.Bool("settled", false, "") // see daemonArgs
 	mountFlags(flags)
 	flags.String("on-logout", "", "")
 	flags.String("grace", "", "")
+	flags.String("root-logins", "", "") // where settled
+	for _, name := range []string{"leader", "settled", "root-logins"} {
+		flags.MarkHidden(name)
+	}
 	linked := flags.String("apps", listOfApps(), "")
 	if err := parseFlags(flags, args, 1); err != nil {
 		return err
@@ -38,14 +42,16 @@ func mount(args []string) (err error) {
 	if *login || *leader != 0 {
 		defer func() { noteFailure(s, err, recover()) }()
 	}
-	if s, err = loadSettings(); err != nil {
+	if *settled {
+		s = defaults()
+	} else if s, err = loadSettings(); err != nil {
 		return err
 	}
 	if err := s.setFlags(flags); err != nil {
 		return err
 	}
 	// What a daemon in the background is told may mean nothing in its namespace.
-	if lifecycle.Background() {
+	if *settled {
 		s.mountpoint = *named
 	} else if s.mountpoint, err = where(flags, *named, s); err != nil {
 		return err
@@ -53,8 +59,10 @@ func mount(args []string) (err error) {
 	if s.login, s.leader = *login, *leader; s.login || s.leader != 0 {
 		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
 	}
-	if *foreground {
+	if *foreground && lifecycle.HasOwnEnvironment() {
 		return serve(s, *linked)
+	} else if *foreground {
+		return lifecycle.StartAgain(s.daemonArgs(*linked))
 	}
 	started, err := lifecycle.Start(s.daemonArgs(*linked)...)
 	for tries := 0; err == nil && !started && s.leader != 0; tries++ {
@@ -127,7 +135,7 @@ func (s *settings) setFlags(flags *pflag.FlagSet) (err error) {
 // daemonArgs says on the daemon's command line all that was settled here, so
 // that ps shows it, and no file or variable is looked at twice.
 func (s settings) daemonArgs(linked string) []string {
-	args := []string{"tokenfs", "mount", "--foreground",
+	args := []string{"tokenfs", "mount", "--foreground", "--settled",
 		"--apps=" + linked,
 		fmt.Sprintf("--size=%d", s.size),
 		fmt.Sprintf("--inodes=%d", s.inodes),
@@ -138,6 +146,9 @@ func (s settings) daemonArgs(linked string) []string {
 	}
 	if s.login {
 		args = append(args, "--login")
+	}
+	if s.rootLogins {
+		args = append(args, "--root-logins=on")
 	}
 	if s.leader != 0 {
 		args = append(args, fmt.Sprintf("--leader=%d", s.leader))
@@ -153,9 +164,6 @@ func (s settings) daemonArgs(linked string) []string {
 // serve is the daemon, be it in the foreground or started by mount.
 func serve(s settings, linked string) error {
 	if err := lifecycle.Harden(); err != nil {
-		return err
-	}
-	if err := lifecycle.ExecWithoutPreemption(); err != nil {
 		return err
 	}
 	skeleton, err := apps.Skeleton(linked, s.mountpoint)

@@ -64,12 +64,16 @@ var keys = map[string]func(s *settings, value string) error{
 	},
 }
 
+func defaults() settings {
+	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
+		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
+}
+
 // loadSettings reads what is not on the command line. Sources are applied in
 // reverse, so that the first one decides; a mistake in any of them is reported
 // even where another one overrides it, and all else that they say is taken.
 func loadSettings() (settings, error) {
-	s := settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
-		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
+	s := defaults()
 	files := []string{"/etc/tokenfs/config"}
 	if dir, err := os.UserConfigDir(); err == nil { // no home, no file
 		files = append(files, filepath.Join(dir, "tokenfs", "config"))

@@ -134,23 +134,24 @@ func TestSettingsPrecedence(t *testing.T) {
 
 func TestSettingsReachTheDaemon(t *testing.T) {
 	s := settings{mountpoint: "/m x", size: 5 << 20, inodes: 99, secretmem: crypt.SecretmemOn, options: []string{"noexec", "ro"},
-		atLogout: lifecycle.AtLogout{Keep: true, Grace: time.Minute}}
+		atLogout: lifecycle.AtLogout{Keep: true, Grace: time.Minute}, rootLogins: true}
 	args := s.daemonArgs("/home/a b/apps.json")
 	if args[0] != "tokenfs" || args[1] != "mount" {
 		t.Fatalf("%q", args)
 	}
 	flags, _ := newFlags("mount")
 	flags.Bool("foreground", false, "")
+	settled := flags.Bool("settled", false, "")
 	linked := flags.String("apps", "", "")
 	got := settings{mountpoint: args[len(args)-1]}
-	for _, key := range []string{"size", "inodes", "secretmem", "options", "on-logout", "grace"} {
+	for _, key := range []string{"size", "inodes", "secretmem", "options", "on-logout", "grace", "root-logins"} {
 		flags.Func(key, "", func(v string) error { return got.set(key, key, v) })
 	}
 	if err := parseFlags(flags, args[2:], 1); err != nil {
 		t.Fatal(err)
 	}
-	if *linked != "/home/a b/apps.json" {
-		t.Errorf("list of linked apps: %q", *linked)
+	if *linked != "/home/a b/apps.json" || !*settled {
+		t.Errorf("list of linked apps: %q, settled %v", *linked, *settled)
 	}
 	s.options = []string{"noexec,ro"} // the same in one piece
 	if !reflect.DeepEqual(got, s) {

@@ -370,7 +370,7 @@ func roleCommand(t testing.TB, role string, args any) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), envRole+"="+role, envArgs+"="+string(js))
 	if role == "daemon" {
-		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1") // lifecycle.Run insists
+		cmd.Env = append(cmd.Env, "GODEBUG="+lifecycle.RuntimeSettings) // lifecycle.Run insists
 	}
 	return cmd
 }
