@@ -168,6 +168,7 @@ var (
 func entryOf(literal string) string {
 	text := verb.ReplaceAllString(strings.TrimSpace(literal), "…")
 	text = strings.ReplaceAll(text, "%%", "%")
+	text = strings.ReplaceAll(text, "……", "…")
 	text = before.ReplaceAllString(text, "")
 	text = after.ReplaceAllString(text, "")
 	if strings.HasPrefix(text, "internal error") {

@@ -22,6 +22,9 @@ func appsVerb(args []string) error {
 		return usageErrorf("apps: --json tells of all apps: leave out %s", flags.Arg(0))
 	}
 	e, err := engineFor(flags, *named)
+	if err != nil && !flags.Changed("mountpoint") { // what is known does not depend on a place
+		e, err = newEngine(fmt.Sprintf("/run/user/%d/tokenfs", os.Geteuid()))
+	}
 	if err != nil {
 		return err
 	}

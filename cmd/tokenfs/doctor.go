@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 
 	"tokenfs/integration/doctor"
 	"tokenfs/lifecycle"
@@ -12,6 +13,7 @@ import (
 func examine(args []string) error {
 	flags, named := newFlags("doctor")
 	asJSON := flags.Bool("json", false, "")
+	tell := flags.Bool("exit-code", false, "")
 	if err := parseFlags(flags, args, 0); err != nil {
 		return err
 	}
@@ -38,11 +40,21 @@ func examine(args []string) error {
 	}
 	r := doctor.Examine(m)
 	if *asJSON {
-		return printJSON(r)
+		if err := printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range r.Findings {
+			printf("%-7s  %s\n         try: %s\n", f.Severity, f.Text, f.Remedy)
+		}
+		findings := fmt.Sprintf("%d findings", len(r.Findings))
+		if len(r.Findings) == 1 {
+			findings = "1 finding"
+		}
+		printf("%d checks, %s\n", len(r.Checks), findings)
 	}
-	for _, f := range r.Findings {
-		printf("%-7s  %s\n         try: %s\n", f.Severity, f.Text, f.Remedy)
+	if *tell && slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Severity <= doctor.Broken }) {
+		return &reported{exitFailure}
 	}
-	printf("%d checks, %d findings\n", len(r.Checks), len(r.Findings))
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -19,6 +20,9 @@ func hold(args []string) error {
 	}
 	command := flags.ArgsLenAtDash() == 0 && flags.NArg() > 0
 	if !command && (flags.NArg() != 1 || flags.ArgsLenAtDash() >= 0) {
+		if flags.NArg() > 1 && flags.ArgsLenAtDash() < 0 {
+			return usageErrorf("hold: a COMMAND comes after --: tokenfs hold -- %s ...", flags.Arg(0))
+		}
 		return usageErrorf("hold: give a DURATION, or -- and a COMMAND: run tokenfs help hold")
 	}
 	path, err := whichMount(flags, *named)
@@ -43,9 +47,12 @@ func hold(args []string) error {
 }
 
 func holdFor(path, duration string) error {
-	d, err := time.ParseDuration(duration)
+	d, err := parseTime(duration)
+	if _, notFound := exec.LookPath(duration); err != nil && notFound == nil {
+		return usageErrorf("hold: %q is a command, and no time: tokenfs hold -- %s", duration, duration)
+	}
 	if err != nil || d < time.Second || d > lifecycle.MaxHold {
-		return usageErrorf("hold: %q is not a time from 1s to 720h: give 30m, 8h or 1h30m", duration)
+		return usageErrorf("hold: %q is not a time from 1s to 720h: give 30m, 8h, 1h30m or 2d", duration)
 	}
 	l, err := lifecycle.Hold(path, d)
 	if err != nil {

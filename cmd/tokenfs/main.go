@@ -4,7 +4,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -46,20 +50,44 @@ func run(args []string) exitCode {
 		complainRaw(usage)
 		return exitUsage
 	}
-	name, args := args[0], args[1:]
+	name, args := verbOf(args)
 	switch name {
 	case "-h", "--help", "help":
-		return report(help(args))
+		return finish(name, report(help(args)))
+	case "-V", "--version":
+		return finish(name, report(version(args)))
 	}
 	verb, ok := verbs[name]
 	if !ok {
-		return report(usageErrorf("unknown command %q: run tokenfs help", name))
+		return report(usageErrorf("unknown command %q%s: run tokenfs help", name, didYouMean(name, slices.Collect(maps.Keys(verbs)))))
 	}
 	err := verb(args)
 	if errors.Is(err, pflag.ErrHelp) {
 		err = help([]string{name})
 	}
-	return report(err)
+	return finish(name, report(err))
+}
+
+// verbOf finds the verb, also behind the flag that all of them have.
+func verbOf(args []string) (name string, rest []string) {
+	var before []string
+	for len(args) > 1 && (args[0] == "--mountpoint" || strings.HasPrefix(args[0], "--mountpoint=")) {
+		n := 1
+		if args[0] == "--mountpoint" {
+			n = min(2, len(args)-1)
+		}
+		before, args = append(before, args[:n]...), args[n:]
+	}
+	return args[0], append(before, args[1:]...)
+}
+
+// finish makes a result that could not be written a failure. A mount is none the
+// less there.
+func finish(name string, code exitCode) exitCode {
+	if code == exitOK && outputErr != nil && name != "mount" {
+		return report(fmt.Errorf("write to standard output: %w", outputErr))
+	}
+	return code
 }
 
 // help prints the usage of the command, or of one of its topics.
@@ -70,7 +98,8 @@ func help(args []string) error {
 	}
 	text, ok := topics[topic]
 	if !ok || len(args) > 1 {
-		return usageErrorf("no help on %q: run tokenfs help", args)
+		about := strings.Join(args, " ")
+		return usageErrorf("no help on %q%s: run tokenfs help", about, didYouMean(about, slices.Collect(maps.Keys(topics))))
 	}
 	printRaw(text)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,7 +118,7 @@ func (s *settings) parse(r io.Reader, name string) (first error) {
 		case l.Err != nil:
 			mistake(usageErrorf("%s: %w", source, l.Err))
 		case keys[l.Key] == nil:
-			mistake(usageErrorf("%s: unknown key %q: there are %s", source, l.Key, keyNames()))
+			mistake(usageErrorf("%s: unknown key %q%s: there are %s", source, l.Key, didYouMean(l.Key, slices.Collect(maps.Keys(keys))), keyNames()))
 		case seen[l.Key] != 0:
 			mistake(usageErrorf("%s: %s was set in line %d already", source, l.Key, seen[l.Key]))
 		default:
@@ -221,8 +222,18 @@ func parseChoice(text, first, second string) (bool, error) {
 	return text == second, nil
 }
 
+// parseTime takes days, too.
+func parseTime(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return time.ParseDuration(text)
+}
+
 func parseGrace(text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
+	d, err := parseTime(text)
 	if err != nil || d < 0 || d > lifecycle.MaxHold {
 		return 0, fmt.Errorf("%q is not a time from 0s to 720h: give 30s, 5m or 1h30m", text)
 	}
@@ -251,13 +262,32 @@ func parseFlags(flags *pflag.FlagSet, args []string, n int) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) { // which would say it in Go's words
+		return usageErrorf("%s: --%s cannot be %q: run tokenfs help %s", flags.Name(), invalid.GetFlag().Name, invalid.GetValue(), flags.Name())
+	}
 	if err != nil {
-		return usageErrorf("%s: %v: run tokenfs help %s", flags.Name(), err, flags.Name())
+		return usageErrorf("%s: %w%s: run tokenfs help %s", flags.Name(), err, meantFlag(flags, err), flags.Name())
 	}
 	if n >= 0 && flags.NArg() > n {
 		return usageErrorf("%s: unexpected argument %q: run tokenfs help %s", flags.Name(), flags.Arg(n), flags.Name())
 	}
 	return nil
+}
+
+// meantFlag proposes a flag for one that there is not.
+func meantFlag(flags *pflag.FlagSet, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	var names []string
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return didYouMean("--"+unknown.GetSpecifiedName(), names)
 }
 
 // newFlags makes a flag set with the one flag that all verbs on a filesystem

@@ -65,7 +65,7 @@ func TestSettingsFile(t *testing.T) {
 		text  string
 		words []string
 	}{
-		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise"`, "grace, inodes, mountpoint, on-logout, options, private, root-logins, secretmem, size"}},
+		"unknown key":         {"size = 1M\nsise = 2M\n", []string{"f:2", `unknown key "sise" (did you mean size?)`, "grace, inodes, mountpoint, on-logout, options, private, root-logins, secretmem, size"}},
 		"no value":            {"\nsize\n", []string{"f:2", "key = value"}},
 		"twice":               {"size = 1M\n#\nsize = 2M", []string{"f:3", "set in line 1"}},
 		"bad size":            {"size = 1 M", []string{"f:1", `"1 M" is not a size`}},

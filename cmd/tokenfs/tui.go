@@ -12,9 +12,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,13 +26,24 @@ import (
 	"tokenfs/cmd/internal/printable"
 )
 
+// output is where results go. The first error counts: see finish.
+type output struct{}
+
+var outputErr error
+
+func (output) Write(p []byte) (int, error) {
+	n, err := os.Stdout.Write(p)
+	outputErr = cmp.Or(outputErr, err)
+	return n, err
+}
+
 // printf prints a result.
 func printf(format string, args ...any) {
-	fmt.Fprintf(os.Stdout, format, printable.Args(args)...)
+	fmt.Fprintf(output{}, format, printable.Args(args)...)
 }
 
 // printRaw prints what another program reads.
-func printRaw(text string) { os.Stdout.WriteString(text) }
+func printRaw(text string) { io.WriteString(output{}, text) }
 
 // complainRaw prints the usage where none was asked for.
 func complainRaw(text string) { os.Stderr.WriteString(text) }
@@ -52,7 +66,7 @@ func warn(err error) {
 // table prints lines whose cells, which tabs part, are below each other.
 type table struct{ w *tabwriter.Writer }
 
-func newTable() table { return table{tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)} }
+func newTable() table { return table{tabwriter.NewWriter(output{}, 0, 0, 2, ' ', 0)} }
 
 func (t table) line(format string, args ...any) {
 	fmt.Fprintf(t.w, format+"\n", printable.Args(args)...)
@@ -68,8 +82,8 @@ func printJSON(v any) error {
 	if err := e.Encode(v); err != nil {
 		return err
 	}
-	_, err := os.Stdout.Write(printable.JSON(b.Bytes()))
-	return err
+	output{}.Write(printable.JSON(b.Bytes()))
+	return nil
 }
 
 // bytesText is a size as people write it: three digits suffice.
@@ -111,4 +125,40 @@ func filesText(n int) string {
 		return "1 file"
 	}
 	return fmt.Sprintf("%d files", n)
+}
+
+// didYouMean proposes one of the words that can be typed, if it is near.
+func didYouMean(typed string, words []string) string {
+	best, nearest := 3, ""
+	slices.Sort(words)
+	for _, word := range words {
+		if d := distance(typed, word); d < best && d < len(word) {
+			best, nearest = d, word
+		}
+	}
+	if nearest == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", nearest)
+}
+
+// distance is how many letters have to be changed, left out or put in.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -13,7 +13,7 @@ const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
        tokenfs env [APP ...] [--format FORMAT]
        tokenfs hold DURATION | -- COMMAND [ARGUMENT ...]
        tokenfs release [ID]
-       tokenfs doctor [--json]
+       tokenfs doctor [--json] [--exit-code]
        tokenfs upgrade
        tokenfs version [--json]
        tokenfs help [COMMAND | settings | exit-codes]
@@ -242,7 +242,7 @@ const holdUsage = `usage: tokenfs hold [--mountpoint DIR] DURATION
        tokenfs hold [--mountpoint DIR] -- COMMAND [ARGUMENT ...]
 
 Takes a lease: the end of the last login does not wipe before the lease ends. That
-is after DURATION (as 30m or 8h, up to 720h; a suspended machine counts), or when
+is after DURATION (as 30m, 8h or 2d, up to 720h; a suspended machine counts), or when
 COMMAND and everything that it has left in the background have ended, or at tokenfs
 release. Where services of a user end with the last logout, lingering is switched
 on meanwhile; where that is refused, there is no lease, and hold fails.
@@ -268,7 +268,7 @@ example:
     released 1 lease
 `
 
-const doctorUsage = `usage: tokenfs doctor [--json] [--mountpoint DIR]
+const doctorUsage = `usage: tokenfs doctor [--json] [--exit-code] [--mountpoint DIR]
 
 Looks for everything on this machine and in this account that weakens what tokenfs
 is for, and says what to do about it, the worst first:
@@ -279,9 +279,11 @@ is for, and says what to do about it, the worst first:
   unknown   could not be looked at
   note      good to know
 
-It changes nothing, and shows no token. Its exit code does not tell what it found.
+It changes nothing, and shows no token. Its exit code does not tell what it found,
+unless it is asked to.
 
-  --json   for programs: fields keep their meaning as long as format_version does
+  --json        for programs: fields keep their meaning as long as format_version does
+  --exit-code   end with 1 if anything is exposed or broken
 
 example:
     $ tokenfs doctor --json | jq -e '[.findings[] | select(.severity == "exposed")] == []'

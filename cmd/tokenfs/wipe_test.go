@@ -108,10 +108,10 @@ func TestBadCommandLines(t *testing.T) {
 	a := &account{T: t, uid: os.Geteuid(), env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}}
 	for line, words := range map[string]string{
 		"":                         "usage: tokenfs",
-		"mout":                     `unknown command "mout"`,
+		"mout":                     `unknown command "mout" (did you mean mount?)`,
 		"--json":                   `unknown command "--json"`,
 		"mount a b":                `unexpected argument "b"`,
-		"mount --sise 4M":          "unknown flag: --sise",
+		"mount --sise 4M":          "unknown flag: --sise (did you mean --size?)",
 		"mount --size":             "flag needs an argument",
 		"mount --size 4Q":          `--size: "4Q" is not a size`,
 		"mount --size 4K":          "between 1M and 16G",
@@ -149,9 +149,9 @@ func TestBadCommandLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.env = append(a.env, "XDG_CONFIG_HOME="+config, "XDG_RUNTIME_DIR=nowhere")
-	a.tokenfs(exitUsage, config+`/tokenfs/config:2: unknown key "sise"`, "mount")
+	a.tokenfs(exitUsage, config+`/tokenfs/config:2: unknown key "sise" (did you mean size?)`, "mount")
 	for _, verb := range []string{"status", "unmount", "wipe"} {
-		a.tokenfs(exitMountpoint, "warning: "+config+`/tokenfs/config:2: unknown key "sise"`, verb)
+		a.tokenfs(exitMountpoint, "warning: "+config+`/tokenfs/config:2: unknown key "sise" (did you mean size?)`, verb)
 	}
 	a.env = append(a.env, "XDG_CONFIG_HOME=", "TOKENFS_SIZE=huge")
 	a.tokenfs(exitUsage, `TOKENFS_SIZE: "huge" is not a size`, "mount")
