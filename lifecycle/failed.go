@@ -16,20 +16,31 @@ const noteLimit = 4 << 10
 func notePath(mountpoint string) string { return mountpoint + ".failed" }
 
 // NoteFailure says why nothing is mounted at a mountpoint. A note that is there
-// already stays: it is the better one.
+// already stays: it is the better one. Where the mountpoint is another than the
+// usual one, a link to the note is there, too: a shell that greets looks there and
+// knows no settings. It leads nowhere once the note is gone.
 func NoteFailure(mountpoint, why string) error {
-	f, err := os.OpenFile(notePath(mountpoint), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if os.IsExist(err) {
-		return nil
-	}
+	path := notePath(mountpoint)
+	removeLink(path)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err == nil {
 		_, err = f.WriteString(why + "\n")
 		f.Close()
 	}
-	if err != nil {
+	if err != nil && !os.IsExist(err) {
 		return fmt.Errorf("leave a note: %w", err)
 	}
+	if usual, err := DefaultMountpoint(); err == nil && usual != mountpoint {
+		removeLink(notePath(usual))
+		os.Symlink(path, notePath(usual))
+	}
 	return nil
+}
+
+func removeLink(path string) {
+	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSymlink != 0 {
+		os.Remove(path)
+	}
 }
 
 // ForgetFailure takes the note of an earlier start away.

@@ -28,6 +28,38 @@ func TestFailureNote(t *testing.T) {
 	}
 }
 
+// A shell that greets looks at the usual place, wherever the mount is to be.
+func TestFailureNoteElsewhere(t *testing.T) {
+	runtime, elsewhere := privateDir(t), privateDir(t)+"/mnt"
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	usual := runtime + "/tokenfs"
+	read := func() string { text, _ := os.ReadFile(usual + ".failed"); return string(text) }
+	for range 2 { // also where an earlier one has left its link
+		if err := NoteFailure(elsewhere, "no device"); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(); got != "no device\n" {
+			t.Errorf("at the usual place: %q", got)
+		}
+		ForgetFailure(elsewhere)
+		if got := read(); got != "" {
+			t.Errorf("then: %q", got)
+		}
+	}
+	if err := NoteFailure(usual, "no memory"); err != nil {
+		t.Fatal(err)
+	}
+	if got := failureNoted(usual); got != "no memory" {
+		t.Errorf("of the usual place itself: %q", got)
+	}
+	if err := NoteFailure(elsewhere, "no device"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got != "no memory\n" {
+		t.Errorf("a note gave way to a link: %q", got)
+	}
+}
+
 func TestClearDeadFindsNothing(t *testing.T) {
 	dir := privateDir(t)
 	for _, path := range []string{dir + "/mnt", dir + "/missing/mnt"} {

@@ -4,7 +4,7 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ] && [ -O "/run/user/$(id -u)" ]; then
 fi
 # Tells who logs in why the filesystem for token caches is not there.
 case $- in *i*)
-	if [ -r "${XDG_RUNTIME_DIR:-/run/user/none}/tokenfs.failed" ]; then
+	if [ -r "${XDG_RUNTIME_DIR:-/run/user/none}/tokenfs.failed" ] && command -v tokenfs >/dev/null; then
 		tokenfs status >/dev/null || :
 	fi
 	;;

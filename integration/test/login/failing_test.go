@@ -20,6 +20,14 @@ func (u user) override(lines string) {
 		strings.ReplaceAll(lines, "\n", `\n`) + "\n' >~" + u.name + "/.config/systemd/user/tokenfs.service.d/test.conf"))
 }
 
+// elsewhere has the user's filesystem mounted at another place than the usual one.
+func (u user) elsewhere() (place string) {
+	u.Helper()
+	place = "/run/user/" + u.uid + "/elsewhere"
+	u.must(u.as("install -d -o " + u.name + " ~" + u.name + "/.config/tokenfs && echo 'mountpoint = " + place + "' >~" + u.name + "/.config/tokenfs/config"))
+	return place
+}
+
 // A start that hangs delays the login, a little.
 func TestHangingStart(t *testing.T) {
 	t.Parallel()
@@ -95,12 +103,20 @@ func TestNoDevice(t *testing.T) {
 			t.Errorf("a session said %q and not %q", said, want)
 		}
 	}
-	shell := u.ssh(u.name, "", "-tt")
-	shell.Stdin = strings.NewReader("exit\n")
-	said = u.must(run(shell))
-	if !strings.Contains(said, "tokenfs: nothing is mounted") || !strings.Contains(said, "there is no /dev/fuse") {
-		t.Errorf("a login shell said %q", said)
+	greeting := func(u user) string {
+		shell := u.ssh(u.name, "", "-tt")
+		shell.Stdin = strings.NewReader("exit\n")
+		said := u.must(run(shell))
+		if !strings.Contains(said, "tokenfs: nothing is mounted") || !strings.Contains(said, "there is no /dev/fuse") {
+			t.Errorf("a login shell said %q", said)
+		}
+		return said[max(0, strings.Index(said, "tokenfs: ")):]
 	}
-	u.seen("without /dev/fuse logins worked, and a login shell said: %s", said[strings.Index(said, "tokenfs: "):])
+	u.seen("without /dev/fuse logins worked, and a login shell said: %s", greeting(u))
+	u.gone()
+	u = newUser(t)
+	if place := u.elsewhere(); !strings.Contains(greeting(u), place) {
+		t.Errorf("a login shell did not name %s", place)
+	}
 	u.gone()
 }

@@ -118,6 +118,23 @@ func TestManagerKilled(t *testing.T) {
 	u.gone()
 }
 
+// So it is where the settings have it mounted elsewhere.
+func TestManagerKilledElsewhere(t *testing.T) {
+	t.Parallel()
+	u := newUser(t)
+	place := u.elsewhere()
+	mounted := func() bool { _, err := u.as("grep -q ' " + place + " ' /proc/self/mountinfo"); return err == nil }
+	s := u.open()
+	if !mounted() {
+		t.Fatalf("nothing is mounted on %s: %s", place, s.do("tokenfs status"))
+	}
+	u.must(u.as("systemctl kill --signal KILL --kill-who main user@" + u.uid))
+	took := u.eventually("the mount is gone", func() bool { return !mounted() && u.keeper() == "" })
+	u.seen("after kill -9 of the user manager a mount elsewhere and its keeper were gone in %v", took)
+	s.end()
+	u.gone()
+}
+
 // What systemd and a package do to a running service changes nothing for apps.
 func TestReexecAndReload(t *testing.T) {
 	t.Parallel()
