@@ -65,7 +65,9 @@ type Arena struct {
 	used    bitmap
 	nonces  noncePool
 	aad     [16 + 3*8]byte
-	scratch [BlockSize + TagSize]byte // ciphertext only
+	// scratch holds ciphertext while a block is sealed or opened. It is cleared
+	// after: it is on the heap, and would outlive its cell and a wipe.
+	scratch [BlockSize + TagSize]byte
 }
 
 func newArena(r *region, l layout, k *Keyring) *Arena {
@@ -100,6 +102,7 @@ func (a *Arena) Seal(key Key, p Place, plaintext []byte, s *Sealed) (ok bool) {
 	ct := a.keys.state(key).seal(a.scratch[:0], s.Nonce[:], plaintext, a.bind(p))
 	copy(a.cell(s.Cell), ct[:len(plaintext)])
 	copy(s.Tag[:], ct[len(plaintext):])
+	clear(ct)
 	Point("sealed")
 	return true
 }
@@ -124,6 +127,7 @@ func (a *Arena) Expect(n int) {
 func (a *Arena) Open(key Key, p Place, s *Sealed, dst []byte) error {
 	n := copy(a.scratch[:], a.cell(s.Cell)[:s.Len])
 	copy(a.scratch[n:], s.Tag[:])
+	defer clear(a.scratch[:n+TagSize])
 	if _, err := a.keys.state(key).open(dst[:0], s.Nonce[:], a.scratch[:n+TagSize], a.bind(p)); err != nil {
 		return ErrSealed
 	}

@@ -123,3 +123,31 @@ func TestZeroingTakesSteps(t *testing.T) {
 		t.Errorf("%d bytes are left behind the region", n)
 	}
 }
+
+// The block that was sealed or opened last is nowhere but in its cell.
+func TestScratchIsCleared(t *testing.T) {
+	m := newTestMemory(t, SecretmemOff)
+	key, _ := m.Keys.New()
+	var s Sealed
+	locked := m.Slots()[:BlockSize]
+	look := func(after string) {
+		t.Helper()
+		if n := len(m.Arena.scratch) - bytes.Count(m.Arena.scratch[:], []byte{0}); n > 0 {
+			t.Errorf("after %s %d bytes of ciphertext are on the heap", after, n)
+		}
+	}
+	Quietly(func() {
+		if !m.Arena.Seal(key, Place{Owner: 1}, bytes.Repeat([]byte{7}, BlockSize), &s) {
+			t.Error("no free cell")
+		}
+		look("a seal")
+		if err := m.Arena.Open(key, Place{Owner: 1}, &s, locked); err != nil {
+			t.Error(err)
+		}
+		look("an open")
+		if err := m.Arena.Open(key, Place{Owner: 2}, &s, locked); err == nil {
+			t.Error("opened elsewhere")
+		}
+		look("an open that failed")
+	})
+}
