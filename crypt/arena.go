@@ -59,12 +59,12 @@ func layoutFor(cfg MemoryConfig) layout {
 
 // Arena holds sealed blocks in cells of a memfd.
 type Arena struct {
-	r       *region
-	layout  layout
-	keys    *Keyring
-	used    bitmap
-	nonces  noncePool
-	aad     [16 + 3*8]byte
+	r      *region
+	layout layout
+	keys   *Keyring
+	used   bitmap
+	nonces noncePool
+	aad    [16 + 3*8]byte
 	// scratch holds ciphertext while a block is sealed or opened. It is cleared
 	// after: it is on the heap, and would outlive its cell and a wipe.
 	scratch [BlockSize + TagSize]byte
