@@ -32,33 +32,29 @@ type Notifier struct {
 	mu      sync.Mutex
 	changed *sync.Cond // something to do, or nothing left
 	inodes  map[uint64]struct{}
-	names   map[name]struct{}
+	names   []Notice
 	below   uint64
 	busy    bool
 	held    bool
 }
 
-type name struct {
-	parent uint64
-	name   string
-}
-
 // NewNotifier starts one for a connection.
 func NewNotifier(fuseFD int, logf func(format string, args ...any)) *Notifier {
-	n := &Notifier{fuse: fuseFD, logf: logf, inodes: make(map[uint64]struct{}), names: make(map[name]struct{})}
+	n := &Notifier{fuse: fuseFD, logf: logf, inodes: make(map[uint64]struct{})}
 	n.changed = sync.NewCond(&n.mu)
 	go n.run()
 	return n
 }
 
-// Add queues a notice. It never waits.
+// Add queues notices. It never waits. Names are its own from then on: they are
+// zeroed once they are told.
 func (n *Notifier) Add(list ...Notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, notice := range list {
 		switch {
 		case len(notice.Name) > 0:
-			n.names[name{notice.Parent, string(notice.Name)}] = struct{}{}
+			n.names = append(n.names, notice)
 		case notice.Ino != 0:
 			n.inodes[notice.Ino] = struct{}{}
 		}
@@ -119,14 +115,15 @@ func (n *Notifier) run() {
 			n.changed.Wait()
 			continue
 		}
-		names, inodes, below := maps.Clone(n.names), maps.Clone(n.inodes), n.below
-		clear(n.names)
+		names, inodes, below := n.names, maps.Clone(n.inodes), n.below
+		n.names = nil
 		clear(n.inodes)
 		n.below, n.busy = 0, true
 		n.mu.Unlock()
 		// Names first: until then a path may still lead to an old inode.
-		for e := range names {
+		for _, e := range names {
 			n.sendName(e)
+			clear(e.Name)
 		}
 		for _, ino := range slices.Sorted(maps.Keys(inodes)) {
 			n.sendInode(ino)
@@ -144,12 +141,13 @@ func (n *Notifier) sendInode(ino uint64) {
 	n.send(notifyInvalInode, b)
 }
 
-func (n *Notifier) sendName(e name) {
+func (n *Notifier) sendName(e Notice) {
 	size := sizeOf[fuse.NotifyInvalEntryOut]()
-	b := make([]byte, outHeaderSize+size+len(e.name)+1)
-	*as[fuse.NotifyInvalEntryOut](b[outHeaderSize:]) = fuse.NotifyInvalEntryOut{Parent: e.parent, NameLen: uint32(len(e.name))}
-	copy(b[outHeaderSize+size:], e.name)
+	b := make([]byte, outHeaderSize+size+len(e.Name)+1)
+	*as[fuse.NotifyInvalEntryOut](b[outHeaderSize:]) = fuse.NotifyInvalEntryOut{Parent: e.Parent, NameLen: uint32(len(e.Name))}
+	copy(b[outHeaderSize+size:], e.Name)
 	n.send(notifyInvalEntry, b)
+	clear(b)
 }
 
 // send writes a notice: a reply to nothing, with the code in place of an error.

@@ -128,8 +128,8 @@ const settleLimit = time.Second
 // destroyed here.
 func (s *supervisor) wipe() error {
 	_, err := s.call(toWorker{Verb: verbWipe}, answerLimit)
-	serving := true
-	if errors.Is(err, errNoAnswer) {
+	serving, here := true, errors.Is(err, errNoAnswer)
+	if here {
 		s.wipeHere()
 		// What the kernel is to forget is for its successor to say.
 		err, serving = nil, s.awaitWorker(answerLimit) != nil
@@ -137,7 +137,25 @@ func (s *supervisor) wipe() error {
 	if s.notes.Settle(settleLimit) && serving {
 		fs.NoticesSettled(s.memory.Slots())
 	}
+	if err == nil && !here {
+		s.renew()
+	}
 	return err
+}
+
+// renew replaces a worker that did nothing wrong: the names it had are still
+// about on its heap, and go with it. Requests wait for the next one.
+func (s *supervisor) renew() {
+	s.mu.Lock()
+	if c := s.current; c != nil && !s.ending {
+		s.renewing = true
+		c.kill()
+		for s.current == c {
+			s.changed.Wait()
+		}
+	}
+	s.mu.Unlock()
+	s.awaitWorker(answerLimit)
 }
 
 // wipeHere destroys all keys as soon as no worker runs.

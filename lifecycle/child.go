@@ -107,7 +107,9 @@ func (c *child) listen() {
 	in := &rightsReader{conn: c.conn}
 	defer in.close()
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, replyLimit)
+	buf := make([]byte, 64<<10) // for all but the longest lines
+	defer clear(buf)            // names were in it
+	lines.Buffer(buf, replyLimit)
 	for lines.Scan() {
 		var m toKeeper
 		if json.Unmarshal(lines.Bytes(), &m) != nil {

@@ -43,6 +43,7 @@ type supervisor struct {
 	pids     []int      // the worker's, also while it is not ready
 	restarts int
 	wiping   bool // wanted as soon as no worker runs
+	renewing bool // the worker was ended by renew
 	ending   bool // start no more workers
 	handing  bool // an upgrade has noted which workers there were: start none now
 	ended    bool // no keys are left
@@ -118,7 +119,7 @@ func (s *supervisor) set(c *child) {
 }
 
 // between does what needs a moment without a worker, and says whether there is
-// to be another.
+// to be another, and whether the last one was ended by a wipe.
 func (s *supervisor) between(unmounted bool) (again, wiped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,8 +132,11 @@ func (s *supervisor) between(unmounted bool) (again, wiped bool) {
 		crypt.Quietly(s.memory.Fresh)
 		s.wiping = false
 	}
-	s.restarts++
-	return true, wiped
+	renewed := s.renewing
+	if s.renewing = false; !renewed {
+		s.restarts++
+	}
+	return true, wiped || renewed
 }
 
 // launch starts a worker and returns when it serves.

@@ -2,6 +2,8 @@ package hygiene
 
 import (
 	"bytes"
+	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -297,3 +299,59 @@ func keepPages(t *testing.T, f *os.File) func() []byte {
 }
 
 func notZero(b []byte) int { return len(b) - bytes.Count(b, []byte{0}) }
+
+// Names are on a worker's heap. A wipe leaves none of them in any process, and no
+// request fails for it.
+func TestWipeForgetsNames(t *testing.T) {
+	s := newSubject(t, "off")
+	var names scan.Set
+	for i := range 200 {
+		name := fmt.Sprintf("%x", rand.Text())
+		if err := names.Add(fmt.Sprint("name ", i), []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.Dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(name, filepath.Join(s.Dir, fmt.Sprint("link", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := func() (n int) {
+		for _, pid := range s.PIDs(t) {
+			rep, err := scan.Process(pid, &names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(rep.Hits)
+		}
+		return n
+	}
+	if found() == 0 {
+		t.Fatal("the search does not find names that are there")
+	}
+	end, failed := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-end:
+				failed <- nil
+				return
+			default:
+			}
+			if _, err := os.Stat(s.Dir); err != nil {
+				failed <- err
+				<-end
+				return
+			}
+		}
+	}()
+	s.Run(t, "wipe")
+	close(end)
+	if err := <-failed; err != nil {
+		t.Errorf("a request failed: %v", err)
+	}
+	if n := found(); n > 0 {
+		t.Errorf("after the wipe %d names are in the processes' memory", n)
+	}
+}

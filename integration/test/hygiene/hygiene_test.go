@@ -135,6 +135,7 @@ func TestWipe(t *testing.T) {
 				s.keysNow(t, r, old)
 				s.goOn(t)
 				s.Run(t, "wipe")
+				s.pids = s.PIDs(t) // the worker is another one
 				s.stop(t)
 				left := map[string]int{}
 				for _, pid := range s.pids {
@@ -153,6 +154,7 @@ func TestWipe(t *testing.T) {
 			}
 			l.end()
 			s.Run(t, "wipe")
+			s.pids = s.PIDs(t)
 			r, keys := s.reveal(t)
 			end := s.look(t, r, keys)
 			if end.allowed["content in slots"] > 0 || len(end.leaked) > 0 {

@@ -130,11 +130,11 @@ func inRegisters(t *testing.T, s *subject) map[string]int {
 		look("a deletion", keys)
 		_, keys = s.reveal(t)
 		s.Run(t, "wipe")
+		s.pids = s.PIDs(t) // the worker is another one
 		look("a wipe", keys)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		s.pids = s.PIDs(t)
 	}
 	return seen
 }
