@@ -68,7 +68,9 @@ func (s *Server) beginCheckpoint() error {
 	for slot, d := range s.done {
 		t.done(d, slot)
 	}
-	s.ckpt = &checkpoint{inos: slices.Sorted(maps.Keys(s.inodes)), born: s.nextIno}
+	inos := slices.AppendSeq(slices.Collect(maps.Keys(s.inodes)), maps.Keys(s.versions.all))
+	slices.Sort(inos)
+	s.ckpt = &checkpoint{inos: inos, born: s.nextIno}
 	return s.mem.Log.Checkpoint(t.buf)
 }
 
@@ -78,7 +80,7 @@ func (s *Server) checkpointStep(size int) (more bool, err error) {
 	c := s.ckpt
 	t := tx{s: s, buf: c.buf[:0]}
 	for written := 0; len(c.inos) > 0 && written < size; c.inos = c.inos[1:] {
-		if n := s.inodes[c.inos[0]]; n != nil {
+		if n := s.holder(c.inos[0]); n != nil {
 			bytes, err := s.checkpointInode(&t, n)
 			if err != nil {
 				return false, err
@@ -113,6 +115,9 @@ func (s *Server) checkpointInode(t *tx, n *inode) (size int, err error) {
 	}
 	size = -len(t.buf)
 	t.write(n)
+	if v := s.versions.all[n.ino]; v != nil {
+		t.version(v)
+	}
 	if n.isSymlink() {
 		t.target(n)
 	}

@@ -13,6 +13,7 @@ import (
 // keys of its extents. What is absent is a hole and reads as zeros; so does
 // what lies between the end of a block's plaintext and the next block.
 type content struct {
+	id      uint64 // names them in AADs; contents that move to another inode keep it
 	extents []extent
 	blocks  []block
 }
@@ -50,7 +51,7 @@ func (c *content) missing(first, last uint64) int64 {
 }
 
 func (n *inode) place(e *extent, idx uint64) crypt.Place {
-	return crypt.Place{Owner: n.ino, Version: e.version, Index: idx}
+	return crypt.Place{Owner: n.data.id, Version: e.version, Index: idx}
 }
 
 // open decrypts block b into dst, a locked page, zeroing what follows.
@@ -189,8 +190,13 @@ func (s *Server) dropContent(n *inode) {
 	s.remove(n, 0, noEnd)
 	const worthKeeping = 64 // entries; a cache that is rewritten again and again
 	if cap(n.data.blocks) > worthKeeping {
-		n.data = content{}
+		n.data = content{id: n.data.id}
 	}
+}
+
+// empty is nothing under that number, in the memory of c, which holds nothing.
+func (c *content) empty(id uint64) content {
+	return content{id: id, extents: c.extents[:0], blocks: c.blocks[:0]}
 }
 
 // blocksIn is how many blocks size bytes take.
@@ -244,9 +250,17 @@ func (n *inode) rewriteGrace() int64 {
 	return max(n.grace, n.size+rewriteExtra)
 }
 
-// reserve says whether n may have pages more of space up to end.
+// reserve says whether n may have pages more of space up to end. A draft may have
+// what its file has, which goes when the draft takes its place.
 func (s *Server) reserve(n *inode, pages, end int64) bool {
-	return pages <= 0 || s.usedPages+pages <= s.quotaPages || end <= n.grace && s.usedPages+pages <= s.mostPages
+	if pages <= 0 {
+		return true
+	}
+	var spare int64
+	if v := s.versions.all[n.ino]; v != nil {
+		spare = v.of.pages()
+	}
+	return s.usedPages-spare+pages <= s.quotaPages || end <= n.grace && s.usedPages+pages <= s.mostPages
 }
 
 // resize sets n's size, erasing what a smaller one cuts off.

@@ -226,10 +226,7 @@ func (s *Server) create(r *request) unix.Errno {
 		if !n.isRegular() {
 			return unix.EEXIST
 		}
-		if in.Flags&unix.O_TRUNC != 0 {
-			s.truncate(r, n, in.OpenFlags&openKillSuidgid != 0)
-		}
-		s.createReply(r, n)
+		s.createReply(r, n, s.opened(r, n, in.Flags, in.OpenFlags))
 		return 0
 	}
 	if errno := s.vacant(p, r.name); errno != 0 {
@@ -239,16 +236,15 @@ func (s *Server) create(r *request) unix.Errno {
 	s.add(p, r.name, n)
 	p.changed(n.ctime)
 	s.tx.put(n)
-	s.createReply(r, n)
+	s.createReply(r, n, openFlags)
 	return 0
 }
 
-func (s *Server) createReply(r *request, n *inode) {
+func (s *Server) createReply(r *request, n *inode, flags uint32) {
 	entry := sizeOf[fuse.EntryOut]()
 	b := r.small(entry + sizeOf[fuse.OpenOut]())
-	n.entry(as[fuse.EntryOut](b))
-	*as[fuse.OpenOut](b[entry:]) = fuse.OpenOut{OpenFlags: openFlags}
-	r.looked = n.ino
+	s.entry(r, n, as[fuse.EntryOut](b))
+	*as[fuse.OpenOut](b[entry:]) = fuse.OpenOut{Fh: r.in.Unique, OpenFlags: flags}
 }
 
 // tmpfile serves O_TMPFILE: an inode that has no name yet.
@@ -266,7 +262,7 @@ func (s *Server) tmpfile(r *request) unix.Errno {
 	n := s.newInode(r, p, unix.S_IFREG|in.Mode&^unix.S_IFMT, 0)
 	n.nlink = 0
 	s.tx.put(n)
-	s.createReply(r, n)
+	s.createReply(r, n, openFlags)
 	return 0
 }
 

@@ -14,10 +14,11 @@ import (
 // operation is what is to be known of an opcode before its request is served.
 type operation struct {
 	serve   func(*Server, *request) unix.Errno
-	fixed   int  // bytes of the request before names or data
-	names   int  // strings that must follow
-	changes bool // is recorded, also when it fails: it takes effect once
-	blocks  int  // block entries it may change
+	fixed   int                     // bytes of the request before names or data
+	names   int                     // strings that must follow
+	changes bool                    // is recorded, also when it fails: it takes effect once
+	blocks  int                     // block entries it may change
+	before  func(*Server, *request) // without the lock
 }
 
 var (
@@ -27,15 +28,17 @@ var (
 	perRekey = extentBlocks // of each extent that it touches
 	perIO    = maxIO/blockSize + 1 + 2*perRekey
 	perCopy  = copyMax/blockSize + 1 + 2*perRekey
+	// A draft that becomes a file's contents, and what becomes a former version.
+	perCommit = 2 * draftMost / blockSize
 )
 
 // operations is indexed by opcode. What is absent is answered with ENOSYS, and
-// the kernel does not ask again: FSYNC and FLUSH then succeed without us, POLL
-// and INTERRUPT go their default way, ACCESS is decided by default_permissions.
+// the kernel does not ask again: POLL and INTERRUPT go their default way, ACCESS
+// is decided by default_permissions.
 var operations = [opStatx + 1]operation{
 	opLookup:        {serve: (*Server).lookup, fixed: size0, names: 1},
-	opGetattr:       {serve: (*Server).getattr, fixed: size0},
-	opSetattr:       {serve: (*Server).setattr, fixed: sizeOf[fuse.SetAttrInCommon](), changes: true, blocks: perRekey},
+	opGetattr:       {serve: (*Server).getattr, fixed: sizeOf[fuse.GetAttrIn]()},
+	opSetattr:       {serve: (*Server).setattr, fixed: sizeOf[fuse.SetAttrInCommon](), changes: true, blocks: perRekey + perCommit},
 	opReadlink:      {serve: (*Server).readlink, fixed: size0},
 	opSymlink:       {serve: (*Server).symlink, fixed: size0, names: 2, changes: true},
 	opMknod:         {serve: (*Server).mknod, fixed: sizeOf[fuse.MknodIn](), names: 1, changes: true},
@@ -45,11 +48,13 @@ var operations = [opStatx + 1]operation{
 	opRename:        {serve: (*Server).rename, fixed: sizeOf[renameIn](), names: 2, changes: true},
 	opRename2:       {serve: (*Server).rename, fixed: sizeOf[fuse.RenameIn](), names: 2, changes: true},
 	opLink:          {serve: (*Server).link, fixed: sizeOf[fuse.LinkIn](), names: 1, changes: true},
-	opOpen:          {serve: (*Server).openFile, fixed: sizeOf[fuse.OpenIn]()},
-	opRead:          {serve: (*Server).readFile, fixed: sizeOf[fuse.ReadIn]()},
-	opWrite:         {serve: (*Server).writeFile, fixed: sizeOf[fuse.WriteIn](), changes: true, blocks: perIO},
+	opOpen:          {serve: (*Server).openFile, fixed: sizeOf[fuse.OpenIn](), blocks: perCommit},
+	opRead:          {serve: (*Server).readFile, fixed: sizeOf[fuse.ReadIn](), before: (*Server).lookAtReader, blocks: perCommit},
+	opWrite:         {serve: (*Server).writeFile, fixed: sizeOf[fuse.WriteIn](), changes: true, blocks: perIO + perCommit},
 	opStatfs:        {serve: (*Server).statfs, fixed: size0},
-	opRelease:       {serve: (*Server).release, fixed: size0},
+	opFlush:         {serve: (*Server).flush, fixed: sizeOf[fuse.FlushIn](), before: (*Server).lookAtCloser, blocks: perCommit},
+	opFsync:         {serve: (*Server).fsync, fixed: sizeOf[fuse.FsyncIn](), blocks: perCommit},
+	opRelease:       {serve: (*Server).release, fixed: sizeOf[fuse.ReleaseIn](), blocks: perCommit},
 	opSetxattr:      {serve: (*Server).setxattr, fixed: sizeOf[setxattrIn](), names: 1, changes: true},
 	opGetxattr:      {serve: (*Server).getxattr, fixed: sizeOf[getxattrIn](), names: 1},
 	opListxattr:     {serve: (*Server).listxattr, fixed: sizeOf[getxattrIn]()},
@@ -57,11 +62,11 @@ var operations = [opStatx + 1]operation{
 	opOpendir:       {serve: (*Server).opendir, fixed: size0},
 	opReaddir:       {serve: (*Server).readdir, fixed: sizeOf[fuse.ReadIn]()},
 	opReleasedir:    {serve: (*Server).nothing, fixed: size0},
-	opCreate:        {serve: (*Server).create, fixed: sizeOf[fuse.CreateIn](), names: 1, changes: true},
+	opCreate:        {serve: (*Server).create, fixed: sizeOf[fuse.CreateIn](), names: 1, changes: true, blocks: perCommit},
 	opTmpfile:       {serve: (*Server).tmpfile, fixed: sizeOf[fuse.CreateIn](), changes: true},
-	opFallocate:     {serve: (*Server).fallocate, fixed: sizeOf[fuse.FallocateIn](), changes: true, blocks: 2 + 2*perRekey},
+	opFallocate:     {serve: (*Server).fallocate, fixed: sizeOf[fuse.FallocateIn](), changes: true, blocks: 2 + 2*perRekey + perCommit},
 	opLseek:         {serve: (*Server).lseek, fixed: sizeOf[fuse.LseekIn]()},
-	opCopyFileRange: {serve: (*Server).copyFileRange, fixed: sizeOf[fuse.CopyFileRangeIn](), changes: true, blocks: perCopy},
+	opCopyFileRange: {serve: (*Server).copyFileRange, fixed: sizeOf[fuse.CopyFileRangeIn](), changes: true, blocks: perCopy + perCommit},
 	opStatx:         {serve: (*Server).statx, fixed: sizeOf[fuse.StatxIn]()},
 	opSyncfs:        {serve: (*Server).nothing, fixed: size0},
 	opForget:        {serve: (*Server).forget, fixed: inHeaderSize + 8},
@@ -83,6 +88,9 @@ func (s *Server) dispatch(r *request) (errno unix.Errno, answer bool) {
 		s.logf("a request of kind %d is too short or has no end of string", r.in.Opcode)
 		return unix.EINVAL, answer
 	}
+	if op.before != nil {
+		op.before(s, r)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone.Load() {
@@ -98,7 +106,9 @@ func (s *Server) dispatch(r *request) (errno unix.Errno, answer bool) {
 		}
 	}()
 	if s.done[r.slot].unique == r.in.Unique && !crypt.ServesTwice() {
+		r.again = true
 		errno = s.again(r)
+		r.again = false
 		s.tx.reset() // reading again stamps nothing
 		return errno, answer
 	}
@@ -138,17 +148,19 @@ func (s *Server) run(op *operation, r *request) unix.Errno {
 // recovered makes the index again from what is committed: the panic may have left
 // it half changed.
 func (s *Server) recovered(during string, p any) {
-	s.countPanic()
+	s.count(savedPanics)
 	s.logf("internal error serving %s: %v\n%s", during, describe(p), debug.Stack())
 	if err := s.load(); err != nil {
 		s.degrade(err.Error())
 	}
 }
 
-// countPanic counts in memory that outlives this process.
-func (s *Server) countPanic() { atomic.AddUint64(as[uint64](s.mem.Slots()[savedPanics:]), 1) }
+// count counts in memory that outlives this process.
+func (s *Server) count(word int) { atomic.AddUint64(as[uint64](s.mem.Slots()[word:]), 1) }
 
-func (s *Server) panics() uint64 { return atomic.LoadUint64(as[uint64](s.mem.Slots()[savedPanics:])) }
+func (s *Server) counted(word int) uint64 { return atomic.LoadUint64(as[uint64](s.mem.Slots()[word:])) }
+
+func (s *Server) panics() uint64 { return s.counted(savedPanics) }
 
 // describe keeps data out of the log: a runtime error's text has none, any
 // other value might.
@@ -199,7 +211,7 @@ func (s *Server) again(r *request) unix.Errno {
 		}
 		switch r.in.Opcode {
 		case opCreate, opTmpfile:
-			s.createReply(r, n)
+			s.createReply(r, n, s.openFlags(r.in.Unique))
 		default:
 			s.entryReply(r, n)
 		}
@@ -208,11 +220,11 @@ func (s *Server) again(r *request) unix.Errno {
 		if n == nil {
 			return unix.EIO
 		}
-		r.attrReply(n)
+		s.attrReply(r, n, as[fuse.SetAttrInCommon](r.req).Fh)
 	case opWrite, opCopyFileRange:
 		*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(d.value)}
 	case opOpen:
-		*as[fuse.OpenOut](r.small(sizeOf[fuse.OpenOut]())) = fuse.OpenOut{OpenFlags: openFlags}
+		s.openReply(r, s.openFlags(r.in.Unique))
 	case opRead, opReaddir, opReadlink:
 		return operations[r.in.Opcode].serve(s, r) // only stamped a time
 	}

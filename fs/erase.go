@@ -48,7 +48,7 @@ func (s *Server) below(list []doomed, p *inode, e *dirent) []doomed {
 // says how many files that were.
 func (s *Server) eraseContents(all []doomed) (files int) {
 	const edits = inodeEdit + 64
-	s.roomFor(len(all) * edits)
+	s.roomFor((len(all) + len(s.versions.all)) * edits)
 	t := now()
 	for _, d := range all {
 		s.step()
@@ -56,6 +56,7 @@ func (s *Server) eraseContents(all []doomed) (files int) {
 		n := s.inodes[d.ino]
 		if n.isRegular() {
 			files++
+			s.discardVersions(n)
 			s.resize(nil, n, 0, t)
 			n.grace = 0
 			s.notify(Notice{Ino: n.ino})

@@ -7,9 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFlags go with every open: contents stay out of the page cache, and a
-// close has nothing to flush (POSIX locks are the kernel's and not touched).
+// openFlags go with most opens: contents stay out of the page cache, and a close
+// has nothing to flush (POSIX locks are the kernel's and not touched).
 const openFlags = fuse.FOPEN_DIRECT_IO | fopenNoFlush
+
+// openFlags are those of a handle that is open: who has a draft, or may begin
+// one, says when it closes.
+func (s *Server) openFlags(fh uint64) uint32 {
+	if s.versions.drafts[fh] != nil || s.handles.fresh(fh) {
+		return openFlags &^ fopenNoFlush
+	}
+	return openFlags
+}
 
 // openFile serves OPEN, also of an inode that has just lost its last name: the
 // kernel found it while it had one.
@@ -22,21 +31,44 @@ func (s *Server) openFile(r *request) unix.Errno {
 	if s.readOnly != "" && in.Flags&(unix.O_ACCMODE|unix.O_TRUNC) != 0 {
 		return unix.EROFS
 	}
-	if in.Flags&unix.O_TRUNC != 0 && n.isRegular() {
-		s.truncate(r, n, in.Mode&openKillSuidgid != 0)
-	}
-	out := as[fuse.OpenOut](r.small(sizeOf[fuse.OpenOut]()))
-	*out = fuse.OpenOut{OpenFlags: openFlags}
+	s.openReply(r, s.opened(r, n, in.Flags, in.Mode))
 	return 0
 }
 
+func (s *Server) openReply(r *request, flags uint32) {
+	*as[fuse.OpenOut](r.small(sizeOf[fuse.OpenOut]())) = fuse.OpenOut{Fh: r.in.Unique, OpenFlags: flags}
+}
+
+// opened does what an open with these flags does to a file that exists, and
+// returns the flags of the handle.
+func (s *Server) opened(r *request, n *inode, flags, openIn uint32) uint32 {
+	if !n.isRegular() {
+		return openFlags
+	}
+	fh := r.in.Unique
+	writes := flags&unix.O_ACCMODE != unix.O_RDONLY && flags&unix.O_APPEND == 0
+	switch {
+	case flags&unix.O_TRUNC == 0:
+		if writes && s.cfg.WholeSaves && s.handles.find(fh) < 0 {
+			s.letGo(s.handles.put(fh, 0, 0))
+		}
+	case writes && s.mayDraft(n):
+		s.beginDraft(r, n, fh, 0, now())
+	default:
+		s.settle(n)
+		s.truncate(r, n)
+	}
+	if flags&unix.O_TRUNC != 0 && openIn&openKillSuidgid != 0 {
+		n.killSuidgid(r)
+		s.tx.put(n)
+	}
+	return s.openFlags(fh)
+}
+
 // truncate is O_TRUNC: it stamps the times even of an empty file.
-func (s *Server) truncate(r *request, n *inode, kill bool) {
+func (s *Server) truncate(r *request, n *inode) {
 	t := now()
 	s.resize(r, n, 0, t)
-	if kill {
-		n.killSuidgid(r)
-	}
 	n.changed(t)
 	s.tx.put(n)
 }
@@ -61,13 +93,22 @@ func (s *Server) readFile(r *request) unix.Errno {
 	if in.Size > maxIO || in.Offset > math.MaxInt64 {
 		return unix.EINVAL
 	}
-	size := max(0, min(int64(in.Size), n.size-int64(in.Offset)))
-	if in.ReadFlags&readLockOwner == 0 {
-		s.markMapped(n) // for the page cache: a file's own reads name their owner
+	from := n
+	if in.ReadFlags&readLockOwner == 0 { // for the page cache: a file's own reads name their owner
+		s.markMapped(n)
+		if v := s.draftOf(n, in.Fh); v != nil {
+			s.commit(v) // what it caches is everybody's
+		}
+	} else {
+		from = s.source(r, n)
 	}
-	if errno := s.read(r, n, int64(in.Offset), r.big(int(size))); errno != 0 {
+	size := max(0, min(int64(in.Size), from.size-int64(in.Offset)))
+	if errno := s.read(r, from, int64(in.Offset), r.big(int(size))); errno != 0 {
 		r.reply = nil
 		return errno
+	}
+	if size == 0 {
+		s.atEnd(r, in.Fh)
 	}
 	s.touch(n, now(), in.Flags)
 	return 0
@@ -83,29 +124,69 @@ func (s *Server) writeFile(r *request) unix.Errno {
 	if !n.isRegular() || int(in.Size) != len(data) || in.Offset > math.MaxInt64-uint64(len(data)) {
 		return unix.EINVAL
 	}
+	to, v, off := n, (*version)(nil), int64(in.Offset)
 	if in.WriteFlags&writeCache != 0 {
-		s.markMapped(n)
+		s.markMapped(n) // no draft can be mapped
+	} else {
+		to, v = s.target(n, in.Fh, off+int64(len(data)))
+		if in.Flags&unix.O_APPEND != 0 && to.size <= math.MaxInt64-int64(len(data)) {
+			off = to.size // the kernel may go by the size of a draft
+		}
 	}
-	if int64(in.Offset) < n.size { // not an append: it replaces what was there
-		n.grace = n.rewriteGrace()
+	if off < to.size { // not an append: it replaces what was there
+		to.grace = to.rewriteGrace()
 	}
-	// What does not fit is left out, as on tmpfs; the caller sees a short count.
-	data = data[:s.fitting(n, int64(in.Offset), len(data))]
-	if len(data) == 0 && in.Size != 0 {
-		return unix.ENOSPC
+	wrote, errno := s.writeWhatFits(r, to, off, data)
+	if wrote < len(data) && s.makeRoom(v, off+int64(wrote)) {
+		if to != n && s.draftOf(n, in.Fh) == nil { // it made room
+			to, v = n, nil
+		}
+		wrote, errno = s.writeWhatFits(r, to, off, data)
 	}
-	if errno := s.write(r, n, int64(in.Offset), data); errno != 0 {
+	if errno == 0 {
+		to.changed(now())
+		if in.WriteFlags&writeKillSuidgid != 0 {
+			n.killSuidgid(r)
+			s.tx.put(n)
+		}
+		s.tx.put(to)
+	}
+	if v != nil {
+		s.wrote(v, in.LockOwner, wrote < len(data))
+	}
+	r.done = uint64(wrote)
+	*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(wrote)}
+	return errno
+}
+
+// writeWhatFits leaves out what there is no room for, as tmpfs does; the caller
+// sees a short count.
+func (s *Server) writeWhatFits(r *request, n *inode, off int64, data []byte) (int, unix.Errno) {
+	fits := s.fitting(n, off, len(data))
+	if fits == 0 && len(data) > 0 {
+		return 0, unix.ENOSPC
+	}
+	if errno := s.write(r, n, off, data[:fits]); errno != 0 {
 		s.discard(r, n)
-		return errno
+		return 0, errno
 	}
-	n.changed(now())
-	if in.WriteFlags&writeKillSuidgid != 0 {
-		n.killSuidgid(r)
+	return fits, 0
+}
+
+// makeRoom takes from memory what could go, for a write that did not fit at an
+// offset, and says whether there was anything: former versions or, if v and what
+// is to be kept until v is whole are too much together, the latter. What was to
+// be kept then cannot be: rewriting comes first.
+func (s *Server) makeRoom(v *version, at int64) bool {
+	switch {
+	case s.discardFormer(true):
+	case v != nil && at < v.grace && v.of.pages() > 0:
+		s.commit(v)
+	default:
+		return false
 	}
-	s.tx.put(n)
-	r.done = uint64(len(data))
-	*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(len(data))}
-	return 0
+	s.tx.commit() // cells and keys are free from here on
+	return true
 }
 
 // fitting says how many of size bytes at off there is room for.
@@ -156,14 +237,6 @@ func (s *Server) write(r *request, n *inode, off int64, data []byte) unix.Errno 
 	clear(r.scratch)
 	s.install(r, n)
 	n.size = max(n.size, end)
-	return 0
-}
-
-// release has nothing to release; pages that a mapping left behind go.
-func (s *Server) release(r *request) unix.Errno {
-	if n, ok := s.inodes[r.in.NodeId]; ok && n.mapped {
-		s.notify(Notice{Ino: n.ino})
-	}
 	return 0
 }
 

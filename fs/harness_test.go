@@ -15,9 +15,14 @@ import (
 // and answers are read from it.
 type bench struct {
 	*Server
-	r      *request
-	unique uint64
-	end    func() // gives the memory back, which an ordinary user has little of
+	r       *request
+	unique  uint64
+	owner   uint64                            // table of descriptors of who sends
+	thread  uint32                            // and its number
+	flags   uint32                            // of what it has opened
+	look    func(thread, other uint32) Answer // see answers
+	silence func()                            // ends that
+	end     func()                            // gives the memory back, which an ordinary user has little of
 }
 
 func newBench(t testing.TB, quota int64, inodes int) *bench {
@@ -30,7 +35,7 @@ func newBench(t testing.TB, quota int64, inodes int) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(null, mem, Config{Quota: quota, Inodes: inodes, Logf: t.Logf})
+	s := newServer(null, mem, Config{Quota: quota, Inodes: inodes, WholeSaves: true, Logf: t.Logf})
 	s.quietly(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -41,14 +46,17 @@ func newBench(t testing.TB, quota int64, inodes int) *bench {
 }
 
 func newBenchOf(t testing.TB, s *Server) *bench {
-	b := &bench{Server: s, r: s.newRequest(0)}
+	b := &bench{Server: s, r: s.newRequest(0), silence: func() {}}
 	b.end = sync.OnceFunc(func() {
 		s.Close()
 		s.mem.Detach()
 	})
-	t.Cleanup(b.end)
+	t.Cleanup(func() { b.end() })
 	return b
 }
+
+// keep leaves the memory to somebody who goes on looking at it.
+func (b *bench) keep() { b.end = func() {} }
 
 // send lays a request of opcode op on node into the slot: fixed is what stands
 // between the header and data.
@@ -59,7 +67,8 @@ func (b *bench) send(op uint32, node uint64, fixed []byte, data ...[]byte) {
 		at = append(at, d...)
 	}
 	b.unique += 2
-	*as[fuse.InHeader](b.r.mem) = fuse.InHeader{Length: uint32(inHeaderSize + len(at)), Opcode: op, Unique: b.unique, NodeId: node}
+	*as[fuse.InHeader](b.r.mem) = fuse.InHeader{Length: uint32(inHeaderSize + len(at)), Opcode: op, Unique: b.unique, NodeId: node,
+		Caller: fuse.Caller{Pid: b.thread}}
 }
 
 // call serves the request in the slot as a serving thread would, and leaves
@@ -99,17 +108,31 @@ func (b *bench) createFile(t testing.TB, name string) uint64 {
 	return as[fuse.EntryOut](b.r.reply[outHeaderSize:]).NodeId
 }
 
+// writeFixed is what stands before the data of READ and WRITE, of no handle.
 func writeFixed(off uint64, n int) []byte {
-	return append(u64(0, off), u32(uint32(n), 0, 0, 0, 0, 0)...)
+	return ioFixed(0, off, n, readLockOwner, 0, 0)
+}
+
+func ioFixed(fh, off uint64, n int, ioFlags uint32, owner uint64, flags uint32) []byte {
+	b := append(u64(fh, off), u32(uint32(n), ioFlags)...)
+	return append(append(b, u64(owner)...), u32(flags, 0)...)
 }
 
 func (b *bench) writeAt(node, off uint64, data []byte) unix.Errno {
-	b.send(opWrite, node, writeFixed(off, len(data)), data)
+	return b.writeBy(node, 0, off, data)
+}
+
+func (b *bench) writeBy(node, fh, off uint64, data []byte) unix.Errno {
+	b.send(opWrite, node, ioFixed(fh, off, len(data), 0, b.owner, b.flags), data)
 	return b.call()
 }
 
 func (b *bench) readAt(node, off uint64, n int) ([]byte, unix.Errno) {
-	b.send(opRead, node, writeFixed(off, n))
+	return b.readBy(node, 0, off, n)
+}
+
+func (b *bench) readBy(node, fh, off uint64, n int) ([]byte, unix.Errno) {
+	b.send(opRead, node, ioFixed(fh, off, n, readLockOwner, b.owner, 0))
 	if errno := b.call(); errno != 0 {
 		return nil, errno
 	}

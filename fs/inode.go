@@ -38,9 +38,9 @@ func (a stamp) before(b stamp) bool {
 
 func (a stamp) time() time.Time { return time.Unix(a.sec, int64(a.nsec)) }
 
-// inode is what the index keeps of one; its number is its FUSE node id. Open
-// files need no state of their own: the kernel holds a lookup reference for
-// each, and I/O names the node.
+// inode is what the index keeps of one; its number is its FUSE node id. Most
+// open files need no state of their own, see handle.go and draft.go: the kernel
+// holds a lookup reference for each, and I/O names the node.
 type inode struct {
 	ino                        uint64
 	mode, uid, gid, rdev       uint32
@@ -49,8 +49,9 @@ type inode struct {
 	atime, mtime, ctime, btime stamp
 	lookups                    uint64 // references the kernel holds
 
-	data  content // regular files
-	grace int64   // size up to which a rewrite is never refused for lack of space
+	data     content // regular files
+	grace    int64   // size up to which a rewrite is never refused for lack of space
+	versions int     // how many it has beside that
 
 	target string // symlinks
 	dir    *dir   // directories
@@ -95,14 +96,15 @@ func (n *inode) pages() int64 {
 	return int64(len(n.data.blocks))
 }
 
-func (n *inode) attr(a *fuse.Attr) {
+// attr writes n's attributes, as far as they are of its contents those of seen.
+func (n *inode) attr(a *fuse.Attr, seen *inode) {
 	*a = fuse.Attr{
-		Ino: n.ino, Size: uint64(n.size), Blocks: n.blocks512(), Blksize: blockSize,
+		Ino: n.ino, Size: uint64(seen.size), Blocks: seen.blocks512(), Blksize: blockSize,
 		Mode: n.mode, Nlink: n.nlink, Rdev: n.rdev,
 		Owner: fuse.Owner{Uid: n.uid, Gid: n.gid},
 		Atime: uint64(n.atime.sec), Atimensec: n.atime.nsec,
-		Mtime: uint64(n.mtime.sec), Mtimensec: n.mtime.nsec,
-		Ctime: uint64(n.ctime.sec), Ctimensec: n.ctime.nsec,
+		Mtime: uint64(seen.mtime.sec), Mtimensec: seen.mtime.nsec,
+		Ctime: uint64(seen.ctime.sec), Ctimensec: seen.ctime.nsec,
 	}
 }
 
@@ -144,7 +146,7 @@ func (s *Server) makeInode(uid, gid uint32, parent *inode, mode, rdev uint32) *i
 	t := now()
 	s.reserveIno()
 	n := &inode{ino: s.nextIno, mode: mode, rdev: rdev, uid: uid, gid: gid,
-		atime: t, mtime: t, ctime: t, btime: t, nlink: 1}
+		atime: t, mtime: t, ctime: t, btime: t, nlink: 1, data: content{id: s.nextIno}}
 	s.nextIno++
 	if parent != nil && parent.mode&unix.S_ISGID != 0 { // inode_init_owner
 		n.gid = parent.gid
@@ -171,6 +173,7 @@ func (s *Server) free(n *inode) {
 	if n.nlink != 0 || n.lookups != 0 || n.ino == rootIno {
 		return
 	}
+	s.discardVersions(n)
 	s.dropContent(n)
 	s.dropXattrs(n)
 	if n.isSymlink() {
@@ -192,26 +195,50 @@ func (s *Server) getattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	r.attrReply(n)
+	in := as[fuse.GetAttrIn](r.req)
+	var fh uint64
+	if in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
+		fh = in.Fh()
+	}
+	s.attrReply(r, n, fh)
 	return 0
 }
 
-func (r *request) attrReply(n *inode) {
+func (s *Server) attrReply(r *request, n *inode, fh uint64) {
 	out := as[fuse.AttrOut](r.small(sizeOf[fuse.AttrOut]()))
-	out.AttrValid = cacheSeconds
-	n.attr(&out.Attr)
+	seen, valid := s.seen(r, n, fh)
+	out.AttrValid = valid
+	n.attr(&out.Attr, seen)
+}
+
+// seen is which contents of n the caller is told of, and for how many seconds the
+// kernel may tell everybody the same. A draft is known by its handle and, as
+// fstat(2) names none, to the thread that has begun it.
+func (s *Server) seen(r *request, n *inode, fh uint64) (*inode, uint64) {
+	if n.versions == 0 {
+		return n, cacheSeconds
+	}
+	v := s.draftOf(n, fh)
+	if v == nil {
+		v = s.draftBy(n, r.in.Pid)
+	}
+	if v == nil {
+		return n, 0
+	}
+	return v.inode, 0
 }
 
 // entryReply tells the kernel of a node and counts the reference it now holds.
 func (s *Server) entryReply(r *request, n *inode) {
-	n.entry(as[fuse.EntryOut](r.small(sizeOf[fuse.EntryOut]())))
-	r.looked = n.ino
+	s.entry(r, n, as[fuse.EntryOut](r.small(sizeOf[fuse.EntryOut]())))
 }
 
-func (n *inode) entry(out *fuse.EntryOut) {
+func (s *Server) entry(r *request, n *inode, out *fuse.EntryOut) {
 	out.NodeId, out.Generation = n.ino, 1
-	out.EntryValid, out.AttrValid = cacheSeconds, cacheSeconds
-	n.attr(&out.Attr)
+	seen, valid := s.seen(r, n, 0)
+	out.EntryValid, out.AttrValid = cacheSeconds, valid
+	n.attr(&out.Attr, seen)
+	r.looked = n.ino
 }
 
 func (s *Server) statx(r *request) unix.Errno {
@@ -219,17 +246,23 @@ func (s *Server) statx(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
+	in := as[fuse.StatxIn](r.req)
+	var fh uint64
+	if in.GetattrFlags&fuse.FUSE_GETATTR_FH != 0 {
+		fh = in.Fh
+	}
 	out := as[fuse.StatxOut](r.small(sizeOf[fuse.StatxOut]()))
-	out.AttrValid = cacheSeconds
+	seen, valid := s.seen(r, n, fh)
+	out.AttrValid = valid
 	sx := &out.Statx
 	sx.Mask = statxBasicAndBtime
 	sx.Blksize, sx.Nlink, sx.Uid, sx.Gid = blockSize, n.nlink, n.uid, n.gid
-	sx.Mode, sx.Ino, sx.Size, sx.Blocks = uint16(n.mode), n.ino, uint64(n.size), n.blocks512()
+	sx.Mode, sx.Ino, sx.Size, sx.Blocks = uint16(n.mode), n.ino, uint64(seen.size), seen.blocks512()
 	sx.RdevMajor, sx.RdevMinor = unix.Major(decodeDev(n.rdev)), unix.Minor(decodeDev(n.rdev))
 	for _, p := range []struct {
 		to   *fuse.SxTime
 		from stamp
-	}{{&sx.Atime, n.atime}, {&sx.Btime, n.btime}, {&sx.Ctime, n.ctime}, {&sx.Mtime, n.mtime}} {
+	}{{&sx.Atime, n.atime}, {&sx.Btime, n.btime}, {&sx.Ctime, seen.ctime}, {&sx.Mtime, seen.mtime}} {
 		p.to.Sec, p.to.Nsec = uint64(p.from.sec), p.from.nsec
 	}
 	return 0
@@ -248,15 +281,14 @@ func (s *Server) setattr(r *request) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
+	var fh uint64
+	if in.Valid&fuse.FATTR_FH != 0 {
+		fh = in.Fh
+	}
 	t := now()
 	if in.Valid&fuse.FATTR_SIZE != 0 {
-		if errno := s.resize(r, n, int64(in.Size), t); errno != 0 {
+		if errno := s.setSize(r, n, fh, t); errno != 0 {
 			return errno
-		}
-		// To the size that it has: tmpfs stamps, but for truncate(2) of a file
-		// without pages.
-		if in.Valid&fuse.FATTR_FH != 0 || len(n.data.blocks) > 0 {
-			n.changed(t)
 		}
 	}
 	if in.Valid&fattrKillSuidgid != 0 {
@@ -283,9 +315,14 @@ func (s *Server) setattr(r *request) unix.Errno {
 		}
 	}
 	if in.Valid&fuse.FATTR_MTIME != 0 {
-		n.mtime = stamp{int64(in.Mtime), in.Mtimensec}
+		mtime := stamp{int64(in.Mtime), in.Mtimensec}
 		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-			n.mtime = t
+			mtime = t
+		}
+		if v := s.draftBy(n, r.in.Pid); v != nil { // and to nobody else, yet
+			s.setMtime(v, mtime)
+		} else {
+			n.mtime = mtime
 		}
 	}
 	const changing = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
@@ -298,6 +335,29 @@ func (s *Server) setattr(r *request) unix.Errno {
 		n.ctime = t
 	}
 	s.tx.put(n)
-	r.attrReply(n)
+	s.attrReply(r, n, fh)
+	return 0
+}
+
+// setSize is the part of setattr that truncate(2) and ftruncate(2) are.
+func (s *Server) setSize(r *request, n *inode, fh uint64, t stamp) unix.Errno {
+	in := as[fuse.SetAttrInCommon](r.req)
+	if in.Size == 0 && s.handles.fresh(fh) && s.mayDraft(n) {
+		s.beginDraft(r, n, fh, in.LockOwner, t)
+		return 0
+	}
+	to, v := s.target(n, fh, int64(in.Size))
+	if errno := s.resize(r, to, int64(in.Size), t); errno != 0 {
+		return errno
+	}
+	// To the size that it has: tmpfs stamps, but for truncate(2) of a file
+	// without pages.
+	if fh != 0 || len(to.data.blocks) > 0 {
+		to.changed(t)
+		s.tx.put(to)
+	}
+	if v != nil {
+		s.wrote(v, in.LockOwner, false)
+	}
 	return 0
 }

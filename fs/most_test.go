@@ -14,6 +14,7 @@ func TestRewriteEndsWhereRoomDoes(t *testing.T) {
 	const pages, beyond = 256, 80
 	b := newBench(t, pages*blockSize, 16)
 	b.mostPages = pages + beyond
+	b.cfg.WholeSaves = false
 	data := bytes.Repeat([]byte{'x'}, 30*blockSize)
 	// put writes data at off and counts what was taken.
 	put := func(node, off uint64, data []byte) (n uint64) {

@@ -27,6 +27,7 @@ const (
 	editUnxattrs            // ino
 	editDone                // 0, slot, unique, errno, value: this request was served
 	editNext                // 0, next inode number, next key version
+	editVersion             // ino, that of its file, handle, thread, owner, flags: a version
 )
 
 // blockEdit is an encoded block: index, cell, length, nonce, tag.
@@ -100,6 +101,19 @@ func (t *tx) target(n *inode) {
 func (t *tx) drop(n *inode) {
 	n.dirty = false
 	t.kind(editDrop, n.ino)
+}
+
+// version follows the inode that holds it.
+func (t *tx) version(v *version) {
+	t.kind(editVersion, v.ino, v.of.ino, v.fh, uint64(v.thread), v.owner, v.flags)
+}
+
+// content writes all that an inode holds.
+func (t *tx) content(n *inode) {
+	for i := range n.data.extents {
+		t.key(n.ino, &n.data.extents[i])
+	}
+	t.blocks(n.ino, n.data.blocks)
 }
 
 func (t *tx) punch(ino, first, end uint64)     { t.kind(editPunch, ino, first, end) }
@@ -179,7 +193,7 @@ func (t *tx) seal(more bool) {
 
 // inodeEdit and keyEdit are how long an encoded inode is, and the key of an extent.
 const (
-	inodeEdit = 1 + 8*12 + 4*9
+	inodeEdit = 1 + 8*13 + 4*9
 	keyEdit   = 1 + 8*4
 )
 
@@ -241,6 +255,7 @@ func appendInode(b []byte, n *inode) []byte {
 	}
 	b = le.AppendUint64(b, parent)
 	b = le.AppendUint64(b, next)
+	b = le.AppendUint64(b, n.data.id)
 	b = le.AppendUint64(b, 0) // expiry
 	b = le.AppendUint64(b, 0) // last reader
 	return b

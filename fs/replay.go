@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,7 @@ func (s *Server) load() error {
 	} else if err := s.claim(); err != nil {
 		return err
 	}
+	s.tidy(time.Now())
 	s.renotify()
 	// Also where a session goes on: whoever was before us may have ended between
 	// a wipe and this.
@@ -56,7 +58,6 @@ func (s *Server) claim() error {
 		if n.isRegular() {
 			s.files++
 		}
-		s.usedPages += n.pages()
 		s.usedTargets += n.longTarget()
 		if err := s.claimContent(n); err != nil {
 			return err
@@ -87,6 +88,16 @@ func (s *Server) claim() error {
 	if s.inodes[rootIno] == nil {
 		return fmt.Errorf("%w: no root", errRecord)
 	}
+	for _, v := range s.versions.all {
+		s.step()
+		if err := s.claimContent(v.inode); err != nil {
+			return err
+		}
+		if v.of = s.inodes[v.of.ino]; v.of == nil || !v.of.isRegular() {
+			return fmt.Errorf("%w: version %d is of no file", errRecord, v.ino)
+		}
+		s.versions.add(v)
+	}
 	s.mem.Keys.Sweep()
 	crypt.Point("replay: keys swept")
 	s.step()
@@ -97,6 +108,7 @@ func (s *Server) claim() error {
 }
 
 func (s *Server) claimContent(n *inode) error {
+	s.usedPages += n.pages()
 	for i := range n.data.extents {
 		e := &n.data.extents[i]
 		if err := s.claimKey(n, e.key); err != nil {
@@ -242,8 +254,16 @@ func (s *Server) applyEdit(kind byte, r *reader) bool {
 		s.nextIno, s.nextVersion = max(s.nextIno, r.u64()), max(s.nextVersion, r.u64())
 		return true
 	}
-	n := s.inodes[r.u64()]
+	n := s.holder(r.u64())
 	return n != nil && s.applyContents(kind, n, r)
+}
+
+// holder finds what holds contents: an inode or, beside one, a version.
+func (s *Server) holder(ino uint64) *inode {
+	if v := s.versions.all[ino]; v != nil {
+		return v.inode
+	}
+	return s.inodes[ino]
 }
 
 func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
@@ -251,7 +271,10 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 	case editTarget:
 		n.target = r.string()
 	case editDrop:
+		delete(s.versions.all, n.ino)
 		delete(s.inodes, n.ino)
+	case editVersion:
+		return s.applyVersion(n, r)
 	case editKey:
 		e := r.extent()
 		if e.key == 0 {
@@ -299,6 +322,19 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 	return true
 }
 
+// applyVersion knows of its file only the number: in a checkpoint that may come
+// later.
+func (s *Server) applyVersion(n *inode, r *reader) bool {
+	of := r.u64()
+	d := draft{fh: r.u64(), thread: uint32(r.u64()), owner: r.u64(), flags: r.u64(), last: time.Now()}
+	if d.has(draftWritten) {
+		d.first = d.last
+	}
+	delete(s.inodes, n.ino)
+	s.versions.all[n.ino] = &version{inode: n, of: &inode{ino: of}, draft: d}
+	return of != n.ino
+}
+
 func (s *Server) applyInode(record *reader) {
 	// One check for all its fields.
 	r := &reader{b: record.bytes(inodeEdit - 1)}
@@ -306,7 +342,7 @@ func (s *Server) applyInode(record *reader) {
 		return
 	}
 	ino := r.u64()
-	n := s.inodes[ino]
+	n := s.holder(ino)
 	if n == nil {
 		n = &inode{ino: ino}
 		s.inodes[ino] = n
@@ -322,6 +358,7 @@ func (s *Server) applyInode(record *reader) {
 		}
 		n.dir.parent, n.dir.next = parent, next
 	}
+	n.data.id = r.u64()
 	r.u64() // expiry
 	r.u64() // last reader
 	n.mapped = s.wasMapped(ino)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,17 @@ type storm struct {
 	*bench
 	rng   *rand.Rand
 	nodes []uint64
+	open  []opened
+}
+
+// opened is a handle, or one that never was.
+type opened struct{ node, fh uint64 }
+
+func (s *storm) handle() opened {
+	if len(s.open) == 0 || s.rng.IntN(20) == 0 {
+		return opened{s.node(), uint64(s.rng.IntN(1000))}
+	}
+	return s.open[s.rng.IntN(len(s.open))]
 }
 
 func (s *storm) node() uint64 { return s.nodes[s.rng.IntN(len(s.nodes))] }
@@ -36,7 +48,8 @@ func (s *storm) offset() uint64 {
 
 func (s *storm) one() {
 	data := pattern(s.rng.Uint64(), s.rng.IntN(12000))
-	switch s.rng.IntN(20) {
+	s.as(uint32(1<<30 + s.rng.IntN(3)))
+	switch s.rng.IntN(30) {
 	case 0, 1:
 		s.send(opCreate, s.node(), u32(uint32(s.rng.IntN(2)*unix.O_TRUNC), unix.S_IFREG|0o600, 0, 0), s.name())
 	case 2:
@@ -74,8 +87,39 @@ func (s *storm) one() {
 		s.send(opCopyFileRange, s.node(), u64(0, s.offset(), s.node(), 0, 40960+s.offset(), s.offset(), 0))
 	case 19:
 		s.send(opTmpfile, s.node(), u32(unix.O_RDWR, unix.S_IFREG|0o600, 0, 0), cstr("x"))
+	case 20, 21:
+		s.send(opOpen, s.node(), u32(uint32(s.rng.IntN(3)|s.rng.IntN(2)*unix.O_TRUNC|s.rng.IntN(2)*unix.O_APPEND), 0))
+	case 22, 23, 24:
+		h := s.handle()
+		s.send(opWrite, h.node, ioFixed(h.fh, s.offset(), len(data), 0, s.owner, 0), data)
+	case 25:
+		h := s.handle()
+		s.send(opRead, h.node, ioFixed(h.fh, s.offset(), 4096, uint32(s.rng.IntN(2))*readLockOwner, s.owner, 0))
+	case 26:
+		h := s.handle()
+		s.send(uint32(pick(s.rng, opFlush, opFlush, opFsync)), h.node, u64(h.fh, 0, s.owner))
+	case 27:
+		h := s.handle()
+		s.send(opRelease, h.node, u64(h.fh, 0, 0))
+		s.open = slices.DeleteFunc(s.open, func(o opened) bool { return o == h })
+	case 28:
+		h := s.handle()
+		b := make([]byte, sizeOf[fuse.SetAttrInCommon]())
+		*as[fuse.SetAttrInCommon](b) = fuse.SetAttrInCommon{Valid: fuse.FATTR_SIZE | fuse.FATTR_FH | uint32(s.rng.IntN(2))*fuse.FATTR_MTIME,
+			Fh: h.fh, Size: uint64(s.rng.IntN(2)) * s.offset(), LockOwner: s.owner}
+		s.send(opSetattr, h.node, b[inHeaderSize:])
+	case 29:
+		s.tidyAt(time.Now().Add(time.Duration(s.rng.IntN(5)) * time.Second))
+		return
 	}
 	errno := s.call()
+	if h := *as[fuse.InHeader](s.r.mem); errno == 0 && (h.Opcode == opOpen || h.Opcode == opCreate) {
+		node := h.NodeId
+		if h.Opcode == opCreate {
+			node = s.r.looked
+		}
+		s.open = append(s.open[max(0, len(s.open)-20):], opened{node, h.Unique})
+	}
 	if errno == 0 && s.r.looked != 0 {
 		s.nodes = append(s.nodes, s.r.looked)
 	}
@@ -92,6 +136,9 @@ func TestReplay(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	s := &storm{bench: newBench(t, 2<<20, 100), rng: rand.New(rand.NewPCG(seed, 0)), nodes: []uint64{rootIno}}
+	who := rand.New(rand.NewPCG(seed, 1))
+	look := func(thread, other uint32) Answer { return Answer(who.Uint32N(4)) }
+	s.answers(t, look)
 	for round := range 40 {
 		for range 100 {
 			s.one()
@@ -105,6 +152,7 @@ func TestReplay(t *testing.T) {
 		if n := s.panics(); n != 0 {
 			t.Fatalf("%d panics", n)
 		}
+		s.silence()
 		next := s.attach(t)
 		if diff := compare(s.Server, next.Server); diff != "" {
 			t.Fatalf("round %d: %s", round, diff)
@@ -112,6 +160,7 @@ func TestReplay(t *testing.T) {
 		s.end() // or they would all be locked in memory at once
 		s.bench = next
 		s.readBack(t)
+		s.answers(t, look)
 	}
 }
 
@@ -131,6 +180,8 @@ func (s *storm) maybeCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
 
 // readBack opens every block: none may have been given to somebody else.
 func (s *storm) readBack(t *testing.T) {
@@ -194,6 +245,9 @@ func compare(a, b *Server) string {
 		{a.usedInodes, b.usedInodes}, {a.usedPages, b.usedPages}, {a.files, b.files}, {a.usedTargets, b.usedTargets},
 		{a.nextIno, b.nextIno}, {a.nextVersion, b.nextVersion}, {a.done, b.done},
 		{slices.Sorted(maps.Keys(a.inodes)), slices.Sorted(maps.Keys(b.inodes))},
+		{slices.Sorted(maps.Keys(a.versions.all)), slices.Sorted(maps.Keys(b.versions.all))},
+		{slices.Sorted(maps.Keys(a.versions.drafts)), slices.Sorted(maps.Keys(b.versions.drafts))},
+		{slices.Sorted(maps.Keys(a.versions.former)), slices.Sorted(maps.Keys(b.versions.former))},
 	} {
 		if !reflect.DeepEqual(v[0], v[1]) {
 			return fmt.Sprintf("the books differ: %v, replayed %v", v[0], v[1])
@@ -204,7 +258,20 @@ func compare(a, b *Server) string {
 			return fmt.Sprintf("inode %d differs:\n%s\nreplayed:\n%s", ino, x, y)
 		}
 	}
+	for ino, v := range a.versions.all {
+		w := b.versions.all[ino]
+		if x, y := flat(v.inode), flat(w.inode); x != y || v.of.ino != w.of.ino || told(v) != told(w) {
+			return fmt.Sprintf("version %d differs:\n%s of %d %+v\nreplayed:\n%s of %d %+v", ino, x, v.of.ino, v.draft, y, w.of.ino, w.draft)
+		}
+	}
 	return ""
+}
+
+// told is what the log tells of a draft.
+func told(v *version) draft {
+	d := v.draft
+	d.first, d.last = time.Time{}, time.Time{}
+	return d
 }
 
 // flat writes an inode out, but for what is not kept.

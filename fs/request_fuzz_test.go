@@ -34,16 +34,29 @@ func FuzzRequest(f *testing.F) {
 	f.Add(uint32(opLseek), uint64(2), append(u64(0, 0), u32(3, 0)...))
 	f.Add(uint32(opStatx), uint64(2), make([]byte, 24))
 	f.Add(uint32(opSetattr), uint64(2), append(u32(8, 0), append(u64(0, 3), make([]byte, 64)...)...))
+	f.Add(uint32(opOpen), uint64(2), u32(unix.O_WRONLY|unix.O_TRUNC, 0))
+	f.Add(uint32(opFlush), uint64(2), u64(4, 0, 1))
+	f.Add(uint32(opFlush), uint64(3), u64(4, 0, 1))
+	f.Add(uint32(opFsync), uint64(2), u64(4, 0))
+	f.Add(uint32(opRelease), uint64(2), u64(4, 0, 0))
+	f.Add(uint32(opWrite), uint64(2), append(ioFixed(8, 0, 5, 0, 1, 0), "hello"...))
+	f.Add(uint32(opWrite), uint64(3), append(ioFixed(8, 0, 5, 0, 1, 0), "hello"...))
+	f.Add(uint32(opRead), uint64(2), ioFixed(8, 0, 5, readLockOwner, 1, 0))
+	f.Add(uint32(opCopyFileRange), uint64(2), u64(8, 0, 2, 8, 8192, 5000, 0))
 	f.Add(uint32(1000), uint64(2), []byte{})
 	f.Fuzz(func(t *testing.T, op uint32, node uint64, body []byte) {
 		if len(body) > slotRequest-inHeaderSize {
 			return
 		}
 		s := newBench(t, 1<<20, 32)
+		s.answers(t, everyone)
 		file := s.createFile(t, "file")
 		s.writeAt(file, 0, pattern(1, 6000))
 		s.send(opMkdir, rootIno, u32(0o700, 0), cstr("dir"))
 		s.call()
+		s.send(opOpen, file, u32(unix.O_RDWR|unix.O_TRUNC, 0)) // its handle is 8
+		s.call()
+		s.writeBy(file, 8, 0, pattern(2, 5000))
 		for range 2 {
 			s.send(op, node, body)
 			s.call()

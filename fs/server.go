@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,14 +15,15 @@ import (
 
 // Config of a Server.
 type Config struct {
-	Quota   int64 // bytes of contents, a multiple of 4096
-	Most    int64 // where rewrites end, which may exceed the quota; 0: nowhere
-	Inodes  int   // files, directories and further names together
-	UID     uint32
-	GID     uint32
-	NoAtime bool                             // mounted noatime: reads stamp nothing
-	Logf    func(format string, args ...any) // never given contents, keys or names
-	Notify  func(Notice)                     // see Notifier; called under the lock, must not wait
+	Quota      int64 // bytes of contents, a multiple of 4096
+	Most       int64 // where rewrites end, which may exceed the quota; 0: nowhere
+	Inodes     int   // files, directories and further names together
+	UID        uint32
+	GID        uint32
+	NoAtime    bool                             // mounted noatime: reads stamp nothing
+	WholeSaves bool                             // see draft.go
+	Logf       func(format string, args ...any) // never given contents, keys or names
+	Notify     func(Notice)                     // see Notifier; called under the lock, must not wait
 
 	Skeleton []Folder // what every session begins with
 }
@@ -81,6 +83,14 @@ type Server struct {
 	left     [][]uint32  // cells that the upkeep is to zero
 	ckpt     *checkpoint // that is being written
 	replayed []block     // of an edit, while the log is replayed
+
+	versions  versions
+	drafting  atomic.Int32 // how many of them are drafts, for who has no lock
+	handles   handles
+	tidyTimer *time.Timer
+	tidying   bool // tidyTimer runs
+	tidyDue   bool
+	closed    bool
 }
 
 // New answers the kernel's INIT on fuseFD and returns a Server ready to Serve.
@@ -108,6 +118,9 @@ func newServer(fuseFD int, mem *crypt.Memory, cfg Config) *Server {
 	s.tx.s = s
 	mem.OnStep(s.step)
 	s.control = make(chan func())
+	s.handles = handlesAt(mem.Slots()[handlesOff:])
+	s.tidyTimer = time.AfterFunc(math.MaxInt64, s.onTidyTimer)
+	s.versions = newVersions(&s.drafting)
 	go s.serveControl()
 	s.upkeep, s.upkept = make(chan struct{}, 1), make(chan struct{})
 	go s.serveUpkeep(s.upkeep)
@@ -120,7 +133,7 @@ func (s *Server) begin() {
 	s.nextIno = max(s.nextIno, binary.LittleEndian.Uint64(s.mem.Slots()[savedNextIno:]))
 	t := now()
 	root := &inode{ino: rootIno, mode: unix.S_IFDIR | 0o700, uid: s.cfg.UID, gid: s.cfg.GID, nlink: 2,
-		size: 2 * direntCost, atime: t, mtime: t, ctime: t, btime: t, lookups: 1, dir: &dir{parent: rootIno}}
+		size: 2 * direntCost, atime: t, mtime: t, ctime: t, btime: t, lookups: 1, dir: &dir{parent: rootIno}, data: content{id: rootIno}}
 	s.inodes[rootIno] = root
 	s.usedInodes = 1
 	if s.readOnly != "" { // nothing of a damaged log is written over
@@ -133,6 +146,7 @@ func (s *Server) begin() {
 
 func (s *Server) clearIndex() {
 	s.inodes = make(map[uint64]*inode)
+	s.versions = newVersions(&s.drafting)
 	s.done = [slotCount]done{}
 	// Numbers go on where they were: a node of an earlier session is unknown,
 	// never somebody else.
@@ -213,6 +227,10 @@ func (s *Server) Serve(ready func()) error {
 
 // Close ends the server's own threads. Serve has returned.
 func (s *Server) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.tidyTimer.Stop()
 	close(s.control)
 	close(s.upkeep)
 	<-s.upkept

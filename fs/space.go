@@ -21,28 +21,34 @@ func (s *Server) fallocate(r *request) unix.Errno {
 	if !n.isRegular() || in.Offset > math.MaxInt64 || in.Length > math.MaxInt64-in.Offset || in.Length == 0 {
 		return unix.EINVAL
 	}
+	punch := in.Mode&unix.FALLOC_FL_PUNCH_HOLE != 0
+	if punch && in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
+		return unix.EOPNOTSUPP
+	}
 	off, end := int64(in.Offset), int64(in.Offset+in.Length)
-	if in.Mode&unix.FALLOC_FL_PUNCH_HOLE != 0 {
-		if in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
-			return unix.EOPNOTSUPP
-		}
-		errno = s.punchHole(r, n, off, end)
+	to, v := s.target(n, in.Fh, end)
+	if punch {
+		errno = s.punchHole(r, to, off, end)
 	} else {
-		errno = s.preallocate(n, off, end)
+		errno = s.preallocate(to, off, end)
 		if errno == 0 && in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
-			n.size = max(n.size, end)
+			to.size = max(to.size, end)
 		}
 	}
-	if errno != 0 {
-		s.discard(r, n)
-		return errno
+	if errno == 0 {
+		to.changed(now())
+		if r.in.Uid != 0 {
+			n.killSuidgid(r)
+			s.tx.put(n)
+		}
+		s.tx.put(to)
+	} else {
+		s.discard(r, to)
 	}
-	n.changed(now())
-	if r.in.Uid != 0 {
-		n.killSuidgid(r)
+	if v != nil && (errno != 0 || v.has(draftWritten)) { // space alone is nothing to read
+		s.wrote(v, v.owner, errno != 0)
 	}
-	s.tx.put(n)
-	return 0
+	return errno
 }
 
 // preallocate gives every index without an entry an empty one.
@@ -133,6 +139,9 @@ func (s *Server) lseek(r *request) unix.Errno {
 		return errno
 	}
 	in := as[fuse.LseekIn](r.req)
+	if v := s.draftOf(n, in.Fh); v != nil {
+		n = v.inode
+	}
 	off := int64(in.Offset)
 	if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {
 		return unix.EINVAL
@@ -181,20 +190,33 @@ func (s *Server) copyFileRange(r *request) unix.Errno {
 		return unix.EINVAL
 	}
 	from, to := int64(in.OffIn), int64(in.OffOut)
-	size := max(0, min(int64(min(in.Len, copyMax)), src.size-from, math.MaxInt64-to))
+	target, v := s.target(dst, in.FhOut, to+int64(min(in.Len, copyMax)))
+	held := src
+	if v := s.draftOf(src, in.FhIn); v != nil {
+		held = v.inode
+	}
+	size := max(0, min(int64(min(in.Len, copyMax)), held.size-from, math.MaxInt64-to))
 	if size > 0 {
-		if errno := s.copyRange(r, src, dst, from, to, size); errno != 0 {
-			s.discard(r, dst)
+		errno := s.copyRange(r, held, target, from, to, size)
+		if errno == 0 {
+			t := now()
+			target.changed(t)
+			if r.in.Uid != 0 {
+				dst.killSuidgid(r)
+				s.tx.put(dst)
+			}
+			s.tx.put(target)
+			s.touch(src, t, 0)
+			// The kernel drops what it had cached of dst on its own.
+		} else {
+			s.discard(r, target)
+		}
+		if v != nil {
+			s.wrote(v, v.owner, errno != 0)
+		}
+		if errno != 0 {
 			return errno
 		}
-		t := now()
-		dst.changed(t)
-		if r.in.Uid != 0 {
-			dst.killSuidgid(r)
-		}
-		s.tx.put(dst)
-		s.touch(src, t, 0)
-		// The kernel drops what it had cached of dst on its own.
 	}
 	r.done = uint64(size)
 	*as[fuse.WriteOut](r.small(sizeOf[fuse.WriteOut]())) = fuse.WriteOut{Size: uint32(size)}

@@ -35,6 +35,15 @@ type Status struct {
 	Altered    uint64     `json:"altered"` // times that contents were found altered, and not returned
 	Arena      int64      `json:"arena"`   // bytes of memory behind the arena
 	Wipes      uint64     `json:"wipes"`   // of everything, since the mount
+	Drafts     Drafts     `json:"drafts"`
+}
+
+// Drafts are saves, see draft.go.
+type Drafts struct {
+	On        bool       `json:"on"`        // saves are made in drafts
+	Open      []FileInfo `json:"open"`      // of files that are being saved, as they are to others
+	Committed uint64     `json:"committed"` // since the mount
+	Dropped   uint64     `json:"dropped"`   // because their writers were killed, or had no room
 }
 
 // Status reports what the server holds.
@@ -52,11 +61,24 @@ func (s *Server) Status() Status {
 		return st
 	}
 	st.Arena = s.mem.Status().ArenaBytes
+	st.Drafts = Drafts{On: s.cfg.WholeSaves, Committed: s.counted(draftsCommitted), Dropped: s.counted(draftsDropped)}
+	saved := s.drafted()
 	largest := s.top(func(a, b *inode) int { return cmp.Compare(a.size, b.size) })
 	lastUsed := s.top(func(a, b *inode) int { return a.lastUse().Compare(b.lastUse()) })
-	paths := s.paths(append(slices.Clone(largest), lastUsed...))
-	st.Largest, st.LastUsed = infos(largest, paths), infos(lastUsed, paths)
+	paths := s.paths(slices.Concat(largest, lastUsed, saved))
+	st.Largest, st.LastUsed, st.Drafts.Open = infos(largest, paths), infos(lastUsed, paths), infos(saved, paths)
 	return st
+}
+
+// drafted lists the files of which there are drafts.
+func (s *Server) drafted() (list []*inode) {
+	for _, v := range s.versions.drafts {
+		if !slices.Contains(list, v.of) {
+			list = append(list, v.of)
+		}
+	}
+	slices.SortFunc(list, func(a, b *inode) int { return cmp.Compare(a.ino, b.ino) })
+	return list
 }
 
 func (n *inode) lastUse() time.Time {

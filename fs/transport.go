@@ -20,6 +20,8 @@ import (
 //	        small     short replies
 //	        scratch   plaintext of a block that is changed in part
 //	        copy      plaintext on its way from file to file
+//
+// Behind them stands what else outlives a process.
 const (
 	maxIO     = 128 << 10 // max_write and max_read
 	pageSize  = 4096
@@ -32,8 +34,18 @@ const (
 	slotSize    = slotCopy + pageSize
 
 	// One page before the slots keeps the INIT that was negotiated.
-	slotsOff  = pageSize
-	slotsSize = slotsOff + slotCount*slotSize
+	slotsOff = pageSize
+
+	// A page behind them is for what two processes say to each other, and for
+	// counts; then comes the table of handles.
+	sharedOff       = slotsOff + slotCount*slotSize
+	bellWord        = sharedOff
+	draftsCommitted = sharedOff + 8
+	draftsDropped   = sharedOff + 16
+	questionsOff    = sharedOff + 64
+	questionSize    = 64
+	handlesOff      = sharedOff + pageSize
+	slotsSize       = handlesOff + handleBytes
 )
 
 // slotFirstPages are the pages that a small request passes through.
@@ -60,6 +72,9 @@ type request struct {
 	long int // bytes of the slot's payload area that a reply used
 
 	done    uint64 // a count to answer again with
+	again   bool   // served before
+	closer  closer // of FLUSH
+	writer  uint64 // of READ: a draft that its process has written
 	looked  uint64 // the inode that the reply makes the kernel hold
 	fresh   []block
 	scratch []byte

@@ -2,13 +2,16 @@ package fs
 
 import (
 	"runtime/debug"
+	"time"
 
 	"tokenfs/crypt"
 )
 
 // Upkeep is work that follows from requests and that none of them has to wait
 // for: zeroing the cells of large files whose keys are gone, writing checkpoints
-// of the index, zeroing the log that they replace. One thread does it step by step. Each step holds the lock for a moment and counts for the watch;
+// of the index, zeroing the log that they replace, and bringing to their end drafts
+// that nobody goes on with. One thread does it step by step. Each step holds the
+// lock for a moment and counts for the watch;
 // between two of them those go first who wait for the lock. What is not done
 // when the process ends, its successor finds to do.
 
@@ -78,6 +81,10 @@ func (s *Server) upkeepStep() (more bool) {
 	switch {
 	case s.readOnly != "":
 		return false
+	case s.tidyDue:
+		s.tidyDue = false
+		s.tidy(time.Now())
+		return true
 	case s.freeLeft(freeAtOnce), s.mem.Log.WipeStale():
 		return true
 	case s.ckpt != nil:

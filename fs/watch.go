@@ -3,8 +3,6 @@ package fs
 import (
 	"sync/atomic"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // Watch tells from the slots' memory alone whether another process serves what
@@ -31,7 +29,7 @@ func (w *Watch) Sleep() {
 			atomic.StoreUint32(w.word(), 0)
 			return
 		}
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w.word())), futexWait, 1, 0, 0, 0)
+		futex(w.word(), futexWait, 1, nil)
 	}
 }
 
@@ -39,7 +37,7 @@ func (w *Watch) Sleep() {
 func (s *Server) wakeWatch() {
 	w := word32(s.mem.Slots(), watchWord)
 	if atomic.LoadUint32(w) != 0 && atomic.CompareAndSwapUint32(w, 1, 0) {
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(w)), futexWake, 1, 0, 0, 0)
+		futex(w, futexWake, 1, nil)
 	}
 }
 
@@ -63,12 +61,6 @@ func ResetProgress(slots []byte) {
 }
 
 func (s *Server) step() { atomic.AddUint64(as[uint64](s.mem.Slots()[progressMade:]), 1) }
-
-// futex(2) operations, on memory that processes share.
-const (
-	futexWait = 0
-	futexWake = 1
-)
 
 func (w *Watch) busy() bool {
 	for i := range slotCount {

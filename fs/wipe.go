@@ -71,6 +71,7 @@ func (s *Server) Stop() {
 		s.gone.Store(true)
 		s.mem.Destroy()
 		clear(s.inodes)
+		s.versions = newVersions(&s.drafting)
 	})
 }
 
