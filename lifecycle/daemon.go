@@ -25,6 +25,7 @@ type Options struct {
 	Secretmem    crypt.Secretmem
 	MountOptions []string    // ordinary ones, as with -o
 	Skeleton     []fs.Folder // see SetSkeleton
+	PlainSaves   bool        // cut and write in place, as tmpfs does
 
 	AtLogout   AtLogout // as it is: the zero value wipes at once
 	Login      bool     // belongs to the user's logins, and waits for the first one
@@ -249,7 +250,8 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		GID:     os.Getegid(),
 		NoAtime: options.flags&unix.MS_NOATIME != 0,
 
-		Skeleton: d.opts.Skeleton,
+		WholeSaves: !d.opts.PlainSaves,
+		Skeleton:   d.opts.Skeleton,
 	}, d.journal.logf)
 	d.serve()
 	if d.worker.awaitWorker(startTimeout) == nil {

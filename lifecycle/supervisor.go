@@ -63,6 +63,7 @@ func newSupervisor(memory *crypt.Memory, fuse int, state workerState, logf func(
 func (s *supervisor) run() {
 	runtime.LockOSThread()
 	go s.watch()
+	go fs.AnswerQuestions(s.memory.Slots(), lookAtThread)
 	err := s.keep()
 	s.over <- err
 	s.mu.Lock()

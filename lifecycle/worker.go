@@ -28,14 +28,15 @@ const workerVar = "_TOKENFS_WORKER"
 // workerState is what a worker is told before anything else; with it come
 // workerFDs descriptors: /dev/fuse, key region, arena, request slots.
 type workerState struct {
-	Size    int64  `json:"size"`
-	Most    int64  `json:"most,omitempty"` // see room
-	Inodes  int    `json:"inodes"`
-	UID     int    `json:"uid"`
-	GID     int    `json:"gid"`
-	NoAtime bool   `json:"noatime"`
-	Secret  bool   `json:"secret"`
-	Why     string `json:"why"` // no secret
+	Size       int64  `json:"size"`
+	Most       int64  `json:"most,omitempty"` // see room
+	Inodes     int    `json:"inodes"`
+	UID        int    `json:"uid"`
+	GID        int    `json:"gid"`
+	NoAtime    bool   `json:"noatime"`
+	WholeSaves bool   `json:"whole_saves"`
+	Secret     bool   `json:"secret"`
+	Why        string `json:"why"` // no secret
 
 	Skeleton []fs.Folder `json:"skeleton,omitempty"`
 }
@@ -170,7 +171,7 @@ func work(conn *net.UnixConn) error {
 	}
 	w.memory = mem
 	w.server, err = fs.New(fds[0], mem, fs.Config{Quota: st.Size, Most: st.Most, Inodes: st.Inodes,
-		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, Skeleton: st.Skeleton, Logf: w.logf,
+		UID: uint32(st.UID), GID: uint32(st.GID), NoAtime: st.NoAtime, WholeSaves: st.WholeSaves, Skeleton: st.Skeleton, Logf: w.logf,
 		Notify: func(n fs.Notice) { w.send(toKeeper{Notice: &n}) }})
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func daemon(args []byte) error {
 		return err
 	}
 	go endWithParent()
-	options := lifecycle.Options{Mountpoint: opt.Mountpoint, Size: opt.Size, Inodes: opt.Inodes}
+	options := lifecycle.Options{Mountpoint: opt.Mountpoint, Size: opt.Size, Inodes: opt.Inodes, PlainSaves: opt.PlainSaves}
 	if opt.AllowOther {
 		options.MountOptions = []string{"allow_other"}
 	}

@@ -35,6 +35,7 @@ type side struct {
 	spare    map[uint64]bool // inodes with space set aside: tmpfs shows some of it as data
 	tmpfs    bool
 	shared   bool   // others change the tree, too
+	whole    bool   // saves are, see endDrafts
 	mutation string // a bug to imitate, see mutate
 }
 
@@ -173,7 +174,21 @@ func (s *side) do(o op) (result string) {
 	for _, p := range probes {
 		result += s.changed(p)
 	}
+	if s.whole {
+		s.endDrafts(o)
+	}
 	return result
+}
+
+// endDrafts brings to its end what an operation has begun and what tmpfs knows
+// nothing of: a draft by fsync, a load by reading at its end.
+func (s *side) endDrafts(o op) {
+	for _, slot := range []int{o.S, o.T} {
+		if h := s.fds[slot]; h != nil {
+			unix.Fsync(h.fd)
+			unix.Pread(h.fd, make([]byte, 1), 1<<62)
+		}
+	}
 }
 
 // scratch is a cleared buffer, good until the next call.

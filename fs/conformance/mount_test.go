@@ -130,6 +130,7 @@ type mountOptions struct {
 	Size       int64 // bytes, 0 for the default of 64 MiB
 	Inodes     int   // 0 for the default of 64 Ki
 	AllowOther bool
+	PlainSaves bool   // no drafts
 	UID        uint32 // who runs the daemon
 }
 

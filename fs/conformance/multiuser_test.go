@@ -113,7 +113,7 @@ type usersArena struct {
 }
 
 func newUsersArena(t testing.TB) *usersArena {
-	m := mount(t, mountOptions{AllowOther: true})
+	m := mount(t, mountOptions{AllowOther: true, PlainSaves: true}) // what drafts take from set-id bits, fs knows
 	must(t, os.Chmod(m.Dir, 0o755))
 	must(t, os.Chmod(m.Ref, 0o755))
 	u := &usersArena{arena: *newArena(t, m.Dir, m.Ref)}
