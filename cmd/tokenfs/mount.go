@@ -111,7 +111,7 @@ func noteFailure(s settings, err error, panicked any) {
 
 // mountFlags are for the settings of a filesystem to be mounted.
 func mountFlags(flags *pflag.FlagSet) {
-	for _, key := range []string{"size", "inodes", "secretmem"} {
+	for _, key := range []string{"size", "inodes", "secretmem", "whole-saves"} {
 		flags.String(key, "", "")
 	}
 	flags.StringArrayP("options", "o", nil, "")
@@ -141,6 +141,11 @@ func (s settings) daemonArgs(linked string) []string {
 		fmt.Sprintf("--inodes=%d", s.inodes),
 		fmt.Sprintf("--grace=%v", s.atLogout.Grace),
 		"--options=" + strings.Join(s.options, ",")}
+	wholeSaves := "on"
+	if s.plainSaves {
+		wholeSaves = "off"
+	}
+	args = append(args, "--whole-saves="+wholeSaves)
 	if s.atLogout.Keep {
 		args = append(args, "--on-logout=keep")
 	}
@@ -176,6 +181,7 @@ func serve(s settings, linked string) error {
 		Inodes:       s.inodes,
 		Secretmem:    s.secretmem,
 		MountOptions: s.options,
+		PlainSaves:   s.plainSaves,
 		Skeleton:     skeleton,
 		AtLogout:     s.atLogout,
 		Login:        s.login,

@@ -27,6 +27,7 @@ type settings struct {
 	size       int64
 	inodes     int
 	secretmem  crypt.Secretmem
+	plainSaves bool
 	options    []string
 	atLogout   lifecycle.AtLogout
 	rootLogins bool
@@ -49,6 +50,10 @@ var keys = map[string]func(s *settings, value string) error{
 	"size":       func(s *settings, value string) (err error) { s.size, err = parseSize(value); return err },
 	"inodes":     func(s *settings, value string) (err error) { s.inodes, err = parseInodes(value); return err },
 	"secretmem":  func(s *settings, value string) (err error) { s.secretmem, err = parseSecretmem(value); return err },
+	"whole-saves": func(s *settings, value string) (err error) {
+		s.plainSaves, err = parseChoice(value, "on", "off")
+		return err
+	},
 	"on-logout": func(s *settings, value string) (err error) {
 		s.atLogout.Keep, err = parseChoice(value, "wipe", "keep")
 		return err
@@ -66,7 +71,7 @@ var keys = map[string]func(s *settings, value string) error{
 }
 
 func defaults() settings {
-	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
+	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes, plainSaves: true,
 		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
 }
 

@@ -133,7 +133,7 @@ func TestSettingsPrecedence(t *testing.T) {
 }
 
 func TestSettingsReachTheDaemon(t *testing.T) {
-	s := settings{mountpoint: "/m x", size: 5 << 20, inodes: 99, secretmem: crypt.SecretmemOn, options: []string{"noexec", "ro"},
+	s := settings{mountpoint: "/m x", size: 5 << 20, inodes: 99, secretmem: crypt.SecretmemOn, plainSaves: true, options: []string{"noexec", "ro"},
 		atLogout: lifecycle.AtLogout{Keep: true, Grace: time.Minute}, rootLogins: true}
 	args := s.daemonArgs("/home/a b/apps.json")
 	if args[0] != "tokenfs" || args[1] != "mount" {
@@ -144,7 +144,7 @@ func TestSettingsReachTheDaemon(t *testing.T) {
 	settled := flags.Bool("settled", false, "")
 	linked := flags.String("apps", "", "")
 	got := settings{mountpoint: args[len(args)-1]}
-	for _, key := range []string{"size", "inodes", "secretmem", "options", "on-logout", "grace", "root-logins"} {
+	for _, key := range []string{"size", "inodes", "secretmem", "whole-saves", "options", "on-logout", "grace", "root-logins"} {
 		flags.Func(key, "", func(v string) error { return got.set(key, key, v) })
 	}
 	if err := parseFlags(flags, args[2:], 1); err != nil {

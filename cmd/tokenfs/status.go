@@ -80,6 +80,9 @@ func printStatus(s lifecycle.Status, now time.Time, verbose bool) {
 	if m := s.Memory; c.Quota < m.SizeWanted || c.InodeLimit < m.InodesWanted {
 		line("LOWERED\tfrom %s and %d inodes to what fits beneath a memory limit of %s, that of %s", bytesText(m.SizeWanted), m.InodesWanted, bytesText(m.Limit), m.LimitOf)
 	}
+	if n := len(c.Drafts.Open); n > 0 {
+		line("saving\t%s, until then as before to others", filesText(n))
+	}
 	line("until\t%s", sessionText(s.Session))
 	for _, l := range s.Session.Leases {
 		line("lease %d\t%s", l.ID, leaseText(l, now))
@@ -147,12 +150,14 @@ func printDetails(s lifecycle.Status, now time.Time) {
 	out := newTable()
 	out.line("since\t%s, pid %d, tokenfs %s", s.Mount.Since.Local().Format(time.DateTime), s.Mount.PID, s.Mount.Version)
 	out.line("memory\t%s", memoryText(s))
+	out.line("saves\t%s", savesText(s.Content.Drafts))
 	out.line("sealed with\t%s", s.AEAD)
 	if n := s.Worker.Restarts; n > 0 {
 		out.line("worker\treplaced %s since the mount, pid %d", times(n), s.Worker.PID)
 	}
 	out.flush()
 
+	printFiles("being saved", s.Content.Drafts.Open, now)
 	printFiles("largest files", s.Content.Largest, now)
 	printFiles("last used files", s.Content.LastUsed, now)
 
@@ -210,6 +215,17 @@ func sessionText(s lifecycle.SessionStatus) string {
 		return "services of this user end: " + logins + ", and it is kept after the last one"
 	}
 	return fmt.Sprintf("%v after the last logout: %s", time.Duration(s.Grace*float64(time.Second)), logins)
+}
+
+func savesText(d fs.Drafts) string {
+	if !d.On {
+		return "in place, as on tmpfs (whole-saves = off)"
+	}
+	text := fmt.Sprintf("whole, %d so far", d.Committed)
+	if d.Dropped > 0 {
+		text += fmt.Sprintf("; %d given up, for who wrote them was killed or had no room", d.Dropped)
+	}
+	return text
 }
 
 func times(n int) string {

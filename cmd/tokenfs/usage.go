@@ -1,8 +1,8 @@
 package main
 
 const usage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
-                     [--secretmem auto|on|off] [-o OPTION,...]
-                     [--on-logout wipe|keep] [--grace TIME]
+                     [--secretmem auto|on|off] [--whole-saves on|off]
+                     [-o OPTION,...] [--on-logout wipe|keep] [--grace TIME]
        tokenfs run [--private auto|require|off] [--] COMMAND [ARG ...]
        tokenfs unmount
        tokenfs status [-v | -q | --json]
@@ -48,8 +48,8 @@ example:
 `
 
 const mountUsage = `usage: tokenfs mount [MOUNTPOINT] [-f] [--size SIZE] [--inodes N]
-                     [--secretmem auto|on|off] [-o OPTION,...]
-                     [--on-logout wipe|keep] [--grace TIME]
+                     [--secretmem auto|on|off] [--whole-saves on|off]
+                     [-o OPTION,...] [--on-logout wipe|keep] [--grace TIME]
 
 Mounts the filesystem and returns when it can be used. If it is mounted already,
 that is said and is not an error; a mount whose daemon has died is cleared away.
@@ -60,6 +60,9 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
   --inodes N         how many files, directories and other nodes (default 65536)
   --secretmem MODE   keep keys outside the kernel's own map of memory, which also
                      forbids hibernation: auto where possible (default), on, off
+  --whole-saves MODE on: a file that is cut and written again is as it was to others
+                     until its writer closes it, and stays so if that is killed
+                     first; off (default): as on tmpfs, at once
   -o, --options OPTION,...
                      mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
@@ -86,8 +89,8 @@ example:
 `
 
 const runUsage = `usage: tokenfs run [--private auto|require|off] [--mountpoint DIR] [--size SIZE]
-                   [--inodes N] [--secretmem auto|on|off] [-o OPTION,...]
-                   [--] COMMAND [ARG ...]
+                   [--inodes N] [--secretmem auto|on|off] [--whole-saves on|off]
+                   [-o OPTION,...] [--] COMMAND [ARG ...]
 
 Runs COMMAND with a filesystem that is mounted where tokenfs mount would, but in a
 mount namespace of the command's own: other programs do not find it there, and
@@ -308,6 +311,7 @@ has a setting decides.
                                                      them; 1M to 16G
   --inodes       TOKENFS_INODES        inodes        16 to 1048576
   --secretmem    TOKENFS_SECRETMEM     secretmem     auto, on or off
+  --whole-saves  TOKENFS_WHOLE_SAVES   whole-saves   on or off
   -o             TOKENFS_OPTIONS       options       mount options with commas
   --on-logout    TOKENFS_ON_LOGOUT     on-logout     wipe or keep
   --grace        TOKENFS_GRACE         grace         as 30s, 5m or 1h30m; up to 720h
