@@ -73,6 +73,14 @@ func printApps(r apps.Report, dirs apps.Dirs) {
 		out.line("%s\t%s\t%s\t%s", printable.Name(a.Name), linked, plain, a.Run)
 	}
 	out.flush()
+	for _, a := range r.Apps {
+		for _, name := range a.Replaced {
+			printf("\n%s: %s was replaced, and ends with the session; tokenfs link puts it back to disk\n", a.Name, dirs.Contract(name))
+		}
+		for _, name := range a.Suspects {
+			printf("\n%s: %s looks like a secret, and stays on disk\n", a.Name, dirs.Contract(name))
+		}
+	}
 	if len(absent) > 0 {
 		printf("\nnot installed: %s\n", strings.Join(absent, ", "))
 	}

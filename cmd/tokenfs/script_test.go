@@ -120,6 +120,13 @@ func scriptCondition(cond string) (bool, error) {
 	switch cond {
 	case "uid0":
 		return os.Geteuid() == 0, nil
+	case "overlay": // in a user namespace
+		dir, err := os.MkdirTemp("", "overlay")
+		if err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(dir)
+		return exec.Command("unshare", "-Urm", "sh", "-c", "cd "+dir+" && mkdir l u w && mount -t overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w none l").Run() == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }

@@ -11,6 +11,7 @@ var azure = []App{
 			Dir: "~/.azure", Variable: "AZURE_CONFIG_DIR", Name: "azure",
 			Secrets: []Secret{
 				{"service_principal_entries.*", Irreplaceable, "client secrets of service principals"},
+				{"azuredevops/personalAccessTokens", Irreplaceable, "personal access tokens of az devops login, where there is no keyring"},
 				{"msal_token_cache.*", Renewable, "access and refresh tokens"},
 				{"accessTokens.json", Renewable, "tokens of az before 2.30"},
 				{"msal_http_cache.bin", Renewable, "metadata of sign-ins"},

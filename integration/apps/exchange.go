@@ -2,6 +2,7 @@ package apps
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 
@@ -14,6 +15,9 @@ func exchange(a, b string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) {
 		return exchangeByThree(a, b, func(string) {})
+	}
+	if errors.Is(err, unix.EXDEV) {
+		return fmt.Errorf("%s cannot be renamed: it is of a lower layer of an overlay filesystem, as of a container's image: use tokenfs env or tokenfs run there", b)
 	}
 	if err != nil {
 		return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}

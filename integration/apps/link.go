@@ -307,6 +307,9 @@ func (e *Engine) tell(a App, todo []*link) {
 		}
 	}
 	for _, l := range todo {
+		if files := placeFor(l).suspects(l.onDisk()); len(files) > 0 {
+			e.Say("warning: %s may hold secrets that are not known of %s, and stay on disk", someOf(files), a.Name)
+		}
 		from := e.Dirs.Contract(filepath.Join(l.Dir, l.File))
 		if l.File != "" {
 			e.Result("linked %s by %s, which is set in %s", from, l.Variable, e.Dirs.Contract(e.variablesFile()))

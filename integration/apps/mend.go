@@ -69,12 +69,21 @@ func (e *Engine) planMend(p *Place, l *link) ([]Cost, error) {
 // everything else to what was kept. Each file is in either place at any moment,
 // so that an interrupted run is completed by the next.
 func (e *Engine) mend(s *state, l *link) error {
+	gone := e.brokenAt(l)
+	if len(l.Kept) > 0 {
+		if err := os.MkdirAll(l.kept(), 0o700); err != nil {
+			return err
+		}
+	}
 	if err := e.furnish(s); err != nil {
 		return err
 	}
 	place := placeFor(l)
 	if e.switched(l) {
-		return e.gather(l, place)
+		if gone != "" {
+			e.Result("made again what %s", e.Dirs.Contract(l.Dir)+" "+gone)
+		}
+		return errors.Join(e.putBack(l), e.gather(l, place))
 	}
 	release, err := place.hold(l.Dir)
 	if err != nil {

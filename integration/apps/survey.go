@@ -31,6 +31,9 @@ type AppReport struct {
 	Places    []PlaceReport `json:"places"`
 	Plaintext []string      `json:"plaintext,omitempty"` // secret files on disk
 	Costs     []Cost        `json:"costs,omitempty"`     // what linking would put at risk
+	Suspects  []string      `json:"suspects,omitempty"`  // files that stay on disk and look like secrets
+	Replaced  []string      `json:"replaced,omitempty"`  // settings that end with the session: link puts them back
+	Unknown   []string      `json:"unknown,omitempty"`   // no known secrets, and end with the session
 	Run       string        `json:"run,omitempty"`       // what to run next
 }
 
@@ -107,9 +110,24 @@ func (e *Engine) surveyPlace(s *state, a App, p *Place, dir string, used bool, r
 	if l != nil && slices.Contains(l.Apps, a.Name) {
 		r.Halfway = r.Halfway || l.Phase != linked
 		place.Linked = e.switched(l)
-		if !place.Linked && l.Phase == linked {
-			place.Broken = broken(l)
+		if l.Phase == linked {
+			place.Broken = e.brokenAt(l)
 		}
+	}
+	if place.Linked && l.File == "" && e.Mounted {
+		for _, name := range e.replaced(l) {
+			r.Replaced = append(r.Replaced, filepath.Join(dir, name))
+		}
+		for _, name := range e.unknown(p, l) {
+			r.Unknown = append(r.Unknown, filepath.Join(dir, name))
+		}
+	}
+	onDisk := dir
+	if place.Linked {
+		onDisk = l.onDisk()
+	}
+	if !e.onMount(onDisk) {
+		r.Suspects = append(r.Suspects, p.suspects(onDisk)...)
 	}
 	switch {
 	case r.Halfway:
@@ -134,6 +152,22 @@ func (e *Engine) surveyPlace(s *state, a App, p *Place, dir string, used bool, r
 	}
 }
 
+// brokenAt follows a link to its end, and says why that is not reached.
+func (e *Engine) brokenAt(l *link) string {
+	if !e.switched(l) {
+		return broken(l)
+	}
+	if l.File == "" && len(l.Kept) > 0 {
+		if _, err := os.Stat(l.kept()); err != nil {
+			return "leads to settings in " + e.Dirs.Contract(l.kept()) + ", which is gone"
+		}
+	}
+	if _, err := os.Stat(e.target(l)); e.Mounted && err != nil {
+		return "leads to " + e.target(l) + ", which is gone"
+	}
+	return ""
+}
+
 func broken(l *link) string {
 	if target, err := os.Readlink(l.Dir); err == nil {
 		return "is a link to " + target
@@ -152,6 +186,8 @@ func (e *Engine) advice(a App, r AppReport) string {
 	case r.Halfway, isBroken:
 		return "tokenfs link " + name
 	case r.Linked && len(r.Plaintext) > 0 && len(r.Costs) == 0:
+		return "tokenfs link " + name
+	case len(r.Replaced) > 0:
 		return "tokenfs link " + name
 	case r.Linked && len(r.Plaintext) == 0:
 		return ""

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"tokenfs/integration/apps"
 )
@@ -47,6 +48,15 @@ func links(m *Machine, found *findings) {
 			if p.Broken != "" {
 				found.add(Broken, a.Run, "%s is not redirected any more: %s %s", a.Name, m.Apps.Dirs.Contract(p.Path), p.Broken)
 			}
+		}
+		for _, name := range a.Replaced {
+			found.add(Weak, "tokenfs link "+apps.ShellWord(a.Name), "%s: %s was replaced, and ends with the session instead of staying on disk", a.Name, m.Apps.Dirs.Contract(name))
+		}
+		if n := len(a.Unknown); n > 0 {
+			found.add(Note, "copy them to "+apps.ShellWord(m.Apps.Dirs.Contract(filepath.Dir(a.Unknown[0])))+".tokenfs if you need them longer", "%s: %s ends with the session, and is no known secret (%d of such)", a.Name, m.Apps.Dirs.Contract(a.Unknown[0]), n)
+		}
+		if n := len(a.Suspects); n > 0 {
+			found.add(Exposed, "see what they are; remove them, or keep them where nobody else reads", "%s: %s looks like a secret, and stays on disk (%d of such)", a.Name, m.Apps.Dirs.Contract(a.Suspects[0]), n)
 		}
 	}
 }

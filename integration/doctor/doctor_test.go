@@ -208,6 +208,21 @@ var illnesses = []struct {
 	{"keys not locked", "protections", Weak, "keys_locked", func(p *patient) { p.protection("keys_locked") }},
 	{"no secretmem", "protections", Note, "secretmem", func(p *patient) { p.protection("secretmem") }},
 	{"read-only", "protections", Broken, "read-only: a bit flipped", func(p *patient) { p.Status.Content.ReadOnly = "a bit flipped" }},
+	{"link into nothing", "links", Broken, "terraform, which is gone", func(p *patient) {
+		p.link("terraform")
+		os.Remove(p.at("/run/user/1000/tokenfs/terraform"))
+	}},
+	{"replaced settings", "links", Weak, "~/.azure/config was replaced", func(p *patient) {
+		p.link("azure-cli")
+		p.plant(map[string]string{"/run/user/1000/tokenfs/azure/config": "x"})
+	}},
+	{"unknown files", "links", Note, "is no known secret (1 of such)", func(p *patient) {
+		p.link("azure-cli")
+		p.plant(map[string]string{"/run/user/1000/tokenfs/azure/own": "x"})
+	}},
+	{"a plug-in's secret", "links", Exposed, "~/.azure/plugin/key", func(p *patient) {
+		p.plant(map[string]string{"/home/u/.azure/plugin/key": "-----BEGIN PRIVATE KEY-----"})
+	}},
 	{"removed link", "links", Broken, "~/.terraform.d was removed", func(p *patient) {
 		p.link("terraform")
 		os.Remove(p.at("/home/u/.terraform.d"))
