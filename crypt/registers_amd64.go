@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 the assembly uses them
+
 package crypt
 
 import "golang.org/x/sys/cpu"

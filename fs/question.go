@@ -66,7 +66,7 @@ func (s *Server) ask(slot int, thread, other uint32) (Answer, bool) {
 		}
 		left := unix.NsecToTimespec(int64(time.Until(end)))
 		if left.Nano() <= 0 {
-			atomic.CompareAndSwapUint32(&q.state, asked, asked&^phaseMask|phaseIdle)
+			atomic.CompareAndSwapUint32(&q.state, asked, asked&^phaseMask) // which is phaseIdle
 			s.logf("what thread %d is about was not answered within %v", thread, askLimit)
 			return 0, false
 		}

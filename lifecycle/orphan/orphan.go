@@ -31,6 +31,7 @@ const alarm = unix.SIGUSR1
 
 // What the handler gives to timer_settime(2).
 var (
+	//lint:ignore U1000 the assembly uses it
 	timer int32
 	limit unix.ItimerSpec
 )

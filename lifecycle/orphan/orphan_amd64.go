@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 the assembly uses them
+
 package orphan
 
 // handle is the handler, and restore is where it returns to: both are for the

@@ -12,6 +12,7 @@ import (
 // not as the limits tell.
 func report(args []string) error {
 	if len(args) == 0 {
+		//lint:ignore ST1005 the usage ends so
 		return errors.New("usage: ram report RESULTS...")
 	}
 	all, err := loadResults(args)
