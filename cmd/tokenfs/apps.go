@@ -140,7 +140,7 @@ func newEngine(mountpoint string) (*apps.Engine, error) {
 	if err != nil {
 		return nil, usageErrorf("%v", err)
 	}
-	_, err = lifecycle.Query(mountpoint)
+	st, err := lifecycle.Query(mountpoint)
 	return &apps.Engine{
 		Dirs: dirs, Mountpoint: mountpoint, Mounted: err == nil,
 		SetSkeleton: func(folders []folder) error { return lifecycle.SetSkeleton(mountpoint, folders) },
@@ -148,6 +148,11 @@ func newEngine(mountpoint string) (*apps.Engine, error) {
 		Result:      func(format string, args ...any) { printf(format+"\n", args...) },
 		Say:         complainf,
 		Getenv:      os.Getenv,
+		Private:     st.Mount.Private,
+		IsMounted: func(mountpoint string) bool {
+			_, err := lifecycle.Query(mountpoint)
+			return lifecycle.KindOf(err) != lifecycle.NotMounted || err == nil
+		},
 	}, nil
 }
 

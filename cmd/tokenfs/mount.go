@@ -171,7 +171,7 @@ func serve(s settings, linked string) error {
 	if err := lifecycle.Harden(); err != nil {
 		return err
 	}
-	skeleton, err := apps.Skeleton(linked, s.mountpoint)
+	skeleton, err := apps.Skeleton(linked, homeOfApps(), s.mountpoint)
 	if err != nil { // a mount without it is better than none: apps get errors then
 		complainf("warning: linked apps do not find their directories: %v", err)
 	}
@@ -200,6 +200,15 @@ func serve(s settings, linked string) error {
 		return nil
 	}
 	return afterRemoval(err)
+}
+
+// homeOfApps is what the list of linked apps is relative to.
+func homeOfApps() string {
+	dirs, err := apps.FindDirs(os.Getenv)
+	if err != nil {
+		return "" // then nothing in the list is found
+	}
+	return dirs.Home
 }
 
 // listOfApps is where the list of linked apps is, if there can be one.

@@ -62,7 +62,7 @@ func TestBadListsAreRefused(t *testing.T) {
 				t.Errorf("error %v, want one with %q and the list's path", err, c.want)
 			}
 			d.same("after a bad list", d.snapshot(), before)
-			if folders, err := Skeleton(List(d.Dirs), d.Mountpoint); err == nil && !strings.Contains(name, "a file") || len(folders) > 0 && err != nil {
+			if folders, err := Skeleton(List(d.Dirs), d.Dirs.Home, d.Mountpoint); err == nil && !strings.Contains(name, "a file") || len(folders) > 0 && err != nil {
 				t.Errorf("mount would get %v, %v", folders, err)
 			}
 			if _, err := d.Survey(); err == nil && !strings.Contains(name, "a file") {
@@ -76,7 +76,7 @@ func TestListThatOthersCanWrite(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
 	d.must(d.Link(d.app("terraform"), false))
 	d.must(os.Chmod(List(d.Dirs), 0o666))
-	if _, err := Skeleton(List(d.Dirs), d.Mountpoint); err == nil || !strings.Contains(err.Error(), "everybody may write") {
+	if _, err := Skeleton(List(d.Dirs), d.Dirs.Home, d.Mountpoint); err == nil || !strings.Contains(err.Error(), "everybody may write") {
 		t.Errorf("error %v", err)
 	}
 	d.must(os.Chmod(List(d.Dirs), 0o600))
@@ -84,7 +84,7 @@ func TestListThatOthersCanWrite(t *testing.T) {
 		t.Skip("NOT RUN: only root can give the list away")
 	}
 	d.must(os.Chown(List(d.Dirs), 65534, 65534))
-	if _, err := Skeleton(List(d.Dirs), d.Mountpoint); err == nil || !strings.Contains(err.Error(), "belongs to uid 65534") {
+	if _, err := Skeleton(List(d.Dirs), d.Dirs.Home, d.Mountpoint); err == nil || !strings.Contains(err.Error(), "belongs to uid 65534") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -130,14 +130,14 @@ func FuzzList(f *testing.F) {
 		d.write(map[string]string{"important": "important", ".azure.tokenfs/config": "config", ".azure.tokenfs/accessTokens.json": secret})
 		d.must(os.MkdirAll(filepath.Dir(List(d.Dirs)), 0o700))
 		d.must(os.WriteFile(List(d.Dirs), []byte(strings.ReplaceAll(string(text), root, dir)), 0o600))
-		if s, err := loadState(List(d.Dirs)); err == nil {
+		if s, err := loadState(List(d.Dirs), d.Dirs.Home); err == nil {
 			for _, l := range s.Links {
 				if !below(dir, l.Dir) {
 					t.Skip("about something outside, which is really there")
 				}
 			}
 		}
-		Skeleton(List(d.Dirs), d.Mountpoint)
+		Skeleton(List(d.Dirs), d.Dirs.Home, d.Mountpoint)
 		d.Survey()
 		d.Underminings()
 		d.Link(d.app("terraform"), false)

@@ -25,6 +25,8 @@ type Engine struct {
 	Result      func(format string, args ...any) // what was asked for
 	Say         func(format string, args ...any) // everything else
 	Getenv      func(string) string
+	IsMounted   func(mountpoint string) bool
+	Private     bool        // the mount is for one process tree
 	Interrupted func() bool // nothing more is to be begun
 
 	DryRun    bool // say what linking and unlinking would do
@@ -64,35 +66,78 @@ func (e *Engine) begin() (*state, func(), error) {
 	release := func() {}
 	if !e.DryRun {
 		var err error
-		if release, err = lockState(e.Dirs.Config); err != nil {
+		if release, err = lockState(filepath.Dir(List(e.Dirs))); err != nil {
 			return nil, nil, err
 		}
 	}
+	begun := false
+	defer func() {
+		if !begun {
+			release()
+		}
+	}()
 	s, err := e.read()
 	if err == nil && !e.DryRun {
-		s.Mountpoint = e.Mountpoint
+		err = errors.Join(s.moveHome(), e.repoint(s))
+	}
+	if err == nil && !e.DryRun {
 		err = e.recover(s)
 	}
 	if err != nil {
-		release()
 		return nil, nil, err
 	}
+	begun = true
 	return s, release, nil
 }
 
 // read reads the list, if it is of this filesystem.
 func (e *Engine) read() (*state, error) {
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	if err == nil {
 		err = e.checkFiles(s)
 	}
-	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
+	if err == nil && len(s.Links) > 0 && s.Mountpoint != e.Mountpoint && (e.Private || e.IsMounted != nil && e.IsMounted(s.Mountpoint)) {
 		err = usagef("apps are linked to %s, and the filesystem asked for is %s: unlink them with --mountpoint %s first", s.Mountpoint, e.Mountpoint, s.Mountpoint)
 	}
 	if err == nil && e.DryRun && slices.ContainsFunc(s.Links, func(l *link) bool { return l.Phase != linked }) {
 		err = fmt.Errorf("an earlier run was interrupted: the next one that is not dry settles that")
 	}
 	return s, err
+}
+
+// repoint has links lead to this filesystem that lead to where one was before: a
+// runtime directory has another name where the user has another uid, or the home
+// came from another host. Done again, it goes on where it was interrupted.
+func (e *Engine) repoint(s *state) error {
+	before := s.Mountpoint
+	if len(s.Links) == 0 || before == e.Mountpoint {
+		s.Mountpoint = e.Mountpoint
+		return nil
+	}
+	there := *e
+	there.Mountpoint, there.Mounted = before, false
+	if err := there.recover(s); err != nil { // what was begun for the place before
+		return err
+	}
+	for _, l := range s.Links {
+		if l.File != "" || !there.switched(l) {
+			continue
+		}
+		if err := os.Symlink(e.target(l), unfinished(l.kept())); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		e.at("link made")
+		if err := os.Rename(unfinished(l.kept()), l.Dir); err != nil {
+			return err
+		}
+		e.at("repointed")
+	}
+	s.Mountpoint = e.Mountpoint
+	if err := e.joined(s); err != nil {
+		return err
+	}
+	e.Say("apps were linked to %s, where nothing is mounted: they lead to %s now", before, e.Mountpoint)
+	return nil
 }
 
 func (e *Engine) save(s *state) error {

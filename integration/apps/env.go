@@ -16,7 +16,7 @@ type Variable struct{ Name, Value string }
 // Variables are those that redirect an application without any link, for
 // places that are made from nothing, such as containers.
 func (e *Engine) Variables(a App) (vars []Variable) {
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	for i := range a.Places {
 		p := &a.Places[i]
 		if p.Variable == "" {
@@ -65,7 +65,7 @@ func escape(value string) string {
 // variablesFile is where systemd's user manager reads variables. It does not
 // reach shells that were opened by ssh or on a console.
 func (e *Engine) variablesFile() string {
-	return filepath.Join(e.Dirs.Config, "environment.d", "60-tokenfs.conf")
+	return filepath.Join(e.Dirs.Home, ".config/environment.d/60-tokenfs.conf")
 }
 
 // writeVariables sets what linked applications need variables for.
@@ -110,7 +110,7 @@ func (e *Engine) writeVariables(s *state) error {
 
 // Linked are the names of the linked applications.
 func (e *Engine) Linked() (names []string, err error) {
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,7 @@ func (d *desk) wipe() {
 			err = os.RemoveAll(filepath.Join(d.Mountpoint, e.Name()))
 		}
 	}
-	s, err2 := loadState(List(d.Dirs))
+	s, err2 := loadState(List(d.Dirs), d.Dirs.Home)
 	if err != nil || err2 != nil {
 		d.Fatal(err, err2)
 	}

@@ -82,7 +82,7 @@ type Undermining struct {
 
 // Underminings looks at the settings and variables of the linked apps.
 func (e *Engine) Underminings() (found []Undermining) {
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	if err != nil {
 		return nil
 	}

@@ -212,7 +212,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 				if d.heard("interrupted") && !d.heard("linked") && !d.heard("as it was before") {
 					t.Errorf("killed at step %d: it does not say in which state it is: %q (linked: %v, %v)", n, d.said, linkedNow, linkedBefore)
 				}
-				if s, err := loadState(List(d.Dirs)); err != nil || len(s.Links) > 0 && s.Links[0].Phase != linked {
+				if s, err := loadState(List(d.Dirs), d.Dirs.Home); err != nil || len(s.Links) > 0 && s.Links[0].Phase != linked {
 					t.Errorf("killed at step %d: list %+v, %v", n, s, err)
 				}
 			}
@@ -281,7 +281,7 @@ func TestKilledThenWiped(t *testing.T) {
 		if !d.runKilled("link two directories and one from nothing", n, root) {
 			break
 		}
-		s, err := loadState(List(d.Dirs))
+		s, err := loadState(List(d.Dirs), d.Dirs.Home)
 		d.must(err)
 		erased := len(s.Links) == 0 || s.Links[0].Phase != linking
 		d.wipe()

@@ -538,13 +538,18 @@ func TestSkeletonIsOfOneFilesystem(t *testing.T) {
 	d := newDesk(t, memoryDir(t))
 	d.must(d.Link(d.app("terraform"), false))
 	for mountpoint, want := range map[string]int{d.Mountpoint: 1, d.Mountpoint + "2": 0} {
-		if f, err := Skeleton(List(d.Dirs), mountpoint); err != nil || len(f) != want {
+		if f, err := Skeleton(List(d.Dirs), d.Dirs.Home, mountpoint); err != nil || len(f) != want {
 			t.Errorf("at %s: %+v, %v", mountpoint, f, err)
 		}
 	}
 	d.Engine.Mountpoint += "2"
+	d.IsMounted = func(string) bool { return true }
 	if err := d.Link(d.app("gh"), false); !errors.Is(err, ErrUsage) {
 		t.Errorf("linking to another filesystem: %v", err)
+	}
+	d.IsMounted, d.Private = nil, true
+	if err := d.Link(d.app("gh"), false); !errors.Is(err, ErrUsage) {
+		t.Errorf("linking inside of tokenfs run: %v", err)
 	}
 }
 

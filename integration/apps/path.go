@@ -28,7 +28,7 @@ func (e *Engine) Find(name string) (App, error) {
 		e.Say("%s is %s", e.Dirs.Contract(abs), a.Name)
 		return a, nil
 	}
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	if err == nil && s.find(abs, "") != nil {
 		return byPath(abs), nil // linked, in whatever state it is
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -66,16 +67,51 @@ type state struct {
 	Mountpoint    string  `json:"mountpoint"`
 	Links         []*link `json:"links"`
 
-	path string
+	path, home string
 }
 
-const stateVersion = 1
+// stateVersion is 2 since directories below the home are written relative to it:
+// homes are moved, and shared by hosts.
+const stateVersion = 2
 
-// List is where the list of linked apps is.
-func List(d Dirs) string { return filepath.Join(d.Config, "tokenfs", "apps.json") }
+// List is where the list of linked apps is: below the home, whatever variables
+// this shell has, for what mounts at login does not know them. One that an
+// earlier version has put where XDG_CONFIG_HOME says is found there.
+func List(d Dirs) string {
+	list := filepath.Join(d.Home, ".config/tokenfs/apps.json")
+	if earlier := filepath.Join(d.Config, "tokenfs/apps.json"); earlier != list {
+		if _, err := os.Lstat(list); errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Lstat(earlier); err == nil {
+				return earlier
+			}
+		}
+	}
+	return list
+}
 
-func loadState(path string) (*state, error) {
-	s := &state{FormatVersion: stateVersion, path: path}
+// homed writes a path below the home relative to it, and absolute reads that.
+func (s *state) homed(path string) string {
+	if path == s.home {
+		return "~"
+	}
+	if rest, ok := strings.CutPrefix(path, s.home+"/"); ok {
+		return "~/" + rest
+	}
+	return path
+}
+
+func (s *state) absolute(path string) string {
+	if path == "~" {
+		return s.home
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		return s.home + "/" + rest
+	}
+	return path
+}
+
+func loadState(path, home string) (*state, error) {
+	s := &state{FormatVersion: stateVersion, path: path, home: home}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
@@ -91,11 +127,19 @@ func loadState(path string) (*state, error) {
 	if err == nil {
 		err = json.Unmarshal(text, &format)
 	}
-	if err == nil && format.Version != stateVersion {
+	if err == nil && format.Version != 1 && format.Version != stateVersion {
 		return nil, fmt.Errorf("list of linked apps %s: format %d is not known to this version of tokenfs: use the one that wrote it", path, format.Version)
 	}
 	if err == nil {
 		err = json.Unmarshal(text, s)
+	}
+	for _, l := range s.Links {
+		if l != nil {
+			l.Dir = s.absolute(l.Dir)
+			for i := range l.Made {
+				l.Made[i] = s.absolute(l.Made[i])
+			}
+		}
 	}
 	if err == nil {
 		err = s.check()
@@ -109,7 +153,17 @@ func loadState(path string) (*state, error) {
 // save replaces the file by one write and one rename, and returns when that is
 // on disk: what follows relies on it.
 func (s *state) save() error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	written := *s
+	written.FormatVersion, written.Links = stateVersion, nil
+	for _, l := range s.Links {
+		w := *l
+		w.Dir, w.Made = s.homed(l.Dir), slices.Clone(l.Made)
+		for i := range w.Made {
+			w.Made[i] = s.homed(w.Made[i])
+		}
+		written.Links = append(written.Links, &w)
+	}
+	text, err := json.MarshalIndent(written, "", "  ")
 	if err == nil {
 		err = replaceFile(s.path, append(text, '\n'), 0o600)
 	}
@@ -117,6 +171,19 @@ func (s *state) save() error {
 		return fmt.Errorf("write the list of linked apps: %w", err)
 	}
 	return nil
+}
+
+// moveHome takes a list that an earlier version has put elsewhere to where it is
+// looked for.
+func (s *state) moveHome() error {
+	before := s.path
+	if s.path = filepath.Join(s.home, ".config/tokenfs/apps.json"); s.path == before || len(s.Links) == 0 {
+		return nil
+	}
+	if err := s.save(); err != nil {
+		return err
+	}
+	return os.Remove(before)
 }
 
 func (s *state) find(dir, file string) *link {
@@ -149,11 +216,11 @@ func (s *state) skeleton() []tokenfs.Folder {
 
 // Skeleton is what a list of linked apps asks every session of the filesystem at
 // mountpoint to begin with.
-func Skeleton(list, mountpoint string) ([]tokenfs.Folder, error) {
+func Skeleton(list, home, mountpoint string) ([]tokenfs.Folder, error) {
 	if list == "" {
 		return nil, nil
 	}
-	s, err := loadState(list)
+	s, err := loadState(list, home)
 	if err != nil || s.Mountpoint != mountpoint {
 		return nil, err
 	}
@@ -161,8 +228,7 @@ func Skeleton(list, mountpoint string) ([]tokenfs.Folder, error) {
 }
 
 // lockState keeps other runs from changing anything. It ends with the process.
-func lockState(config string) (release func(), err error) {
-	dir := filepath.Join(config, "tokenfs")
+func lockState(dir string) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("directory of the list of linked apps: %w", err)
 	}

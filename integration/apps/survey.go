@@ -19,6 +19,7 @@ const ReportVersion = 1
 type Report struct {
 	FormatVersion int         `json:"format_version"`
 	Apps          []AppReport `json:"apps"`
+	LinkedTo      string      `json:"linked_to,omitempty"` // another filesystem
 }
 
 // AppReport is what is known of one application here.
@@ -49,7 +50,7 @@ type PlaceReport struct {
 // by path. It changes nothing.
 func (e *Engine) Survey() (Report, error) {
 	r := Report{FormatVersion: ReportVersion, Apps: []AppReport{}}
-	s, err := loadState(List(e.Dirs))
+	s, err := loadState(List(e.Dirs), e.Dirs.Home)
 	if err != nil {
 		return r, err
 	}
@@ -60,6 +61,9 @@ func (e *Engine) Survey() (Report, error) {
 				all = append(all, App{Name: name, Title: "the directory " + name, Places: []Place{*placeFor(l)}})
 			}
 		}
+	}
+	if len(s.Links) > 0 && s.Mountpoint != e.Mountpoint {
+		r.LinkedTo = s.Mountpoint
 	}
 	for _, a := range all {
 		r.Apps = append(r.Apps, e.survey(s, a))
