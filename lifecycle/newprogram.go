@@ -175,7 +175,11 @@ func (d *daemon) programStatus() ProgramStatus {
 	w := d.programs
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return ProgramStatus{Path: d.program.Path, Watched: w.watched, Replaced: replaced, Detail: w.detail}
+	st := ProgramStatus{Path: d.program.Path, Watched: w.watched, Replaced: replaced, Detail: w.detail}
+	if replaced && st.Watched && st.Detail == "" {
+		st.Detail = "this takes a few seconds"
+	}
+	return st
 }
 
 // endForRemoval is how a filesystem ends whose program was removed.

@@ -74,7 +74,7 @@ func printStatus(s lifecycle.Status, now time.Time, verbose bool) {
 	}
 	line("mounted\t%s, %s%s", s.Mount.Mountpoint, ago(s.Mount.Since, now), whose)
 	if s.Program.Replaced {
-		line("PROGRAM\t%s is another one by now, and the old one goes on; %s", s.Program.Path, s.Program.Detail)
+		line("PROGRAM\t%s is another one by now, and the old one goes on: %s", s.Program.Path, s.Program.Detail)
 	}
 	line("holds\t%s, %s of %s, %d of %d inodes", filesText(c.Files), bytesText(c.Bytes), bytesText(c.Quota), c.Inodes, c.InodeLimit)
 	if m := s.Memory; c.Quota < m.SizeWanted || c.InodeLimit < m.InodesWanted {
