@@ -165,7 +165,7 @@ func wantPrintable(ts *testscript.TestScript, neg bool, args []string) {
 
 // eventually runs a command until it succeeds: eventually PROGRAM [ARG ...].
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if err := ts.Exec(args[0], args[1:]...); (err == nil) != neg {
 			return
 		} else if time.Now().After(deadline) {
