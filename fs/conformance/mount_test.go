@@ -395,8 +395,8 @@ func playRole(role string) int {
 }
 
 // endWithParent turns the end of the test, however it comes, into a SIGTERM.
-func endWithParent() {
-	io.Copy(io.Discard, os.Stdin)
+func endWithParent(parent io.Reader) {
+	io.Copy(io.Discard, parent)
 	unix.Kill(os.Getpid(), unix.SIGTERM)
 }
 
