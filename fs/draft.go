@@ -97,7 +97,7 @@ func (s *Server) lookAtReader(r *request) {
 	s.mu.Unlock()
 	if thread == 0 {
 		r.writer = 0
-	} else if answer, ok := s.ask(r.slot, r.in.Pid, thread); !ok || answer&AnswerSame == 0 {
+	} else if answer, ok := s.ask(r.slot, AnswerSame, r.in.Pid, thread); !ok || answer&AnswerSame == 0 {
 		r.writer = 0
 	}
 }
@@ -206,10 +206,17 @@ func (s *Server) lookAtCloser(r *request) {
 	if d.owner != 0 {
 		r.closer.own = d.owner == in.LockOwner
 	}
-	if ownKnown && s.alive(r.slot, r.in.Pid) {
+	var want Answer
+	if !s.alive(r.slot, r.in.Pid) {
+		want |= AnswerKilled
+	}
+	if !ownKnown {
+		want |= AnswerSame
+	}
+	if want == 0 {
 		return
 	}
-	answer, ok := s.ask(r.slot, r.in.Pid, d.thread)
+	answer, ok := s.ask(r.slot, want, r.in.Pid, d.thread)
 	if !ok {
 		// Whoever closes has been told that it is saved, or is about to be. Few
 		// are killed, and hardly ever while nobody can say so.

@@ -23,7 +23,7 @@ const (
 func (b *bench) as(process uint32) { b.thread, b.owner = process, uint64(process) }
 
 // answers has every question answered by look from here on, by nobody if it is nil.
-func (b *bench) answers(t testing.TB, look func(thread, other uint32) Answer) {
+func (b *bench) answers(t testing.TB, look func(want Answer, thread, other uint32) Answer) {
 	b.silence()
 	if b.look = look; look == nil {
 		return
@@ -63,19 +63,19 @@ func (b *bench) succeed(t testing.TB) {
 }
 
 // everyone is alive, and of a process of its own.
-func everyone(thread, other uint32) Answer {
+func everyone(want Answer, thread, other uint32) Answer {
 	if thread == other {
 		return AnswerSame
 	}
 	return 0
 }
 
-func killing(killed ...uint32) func(thread, other uint32) Answer {
-	return func(thread, other uint32) Answer {
+func killing(killed ...uint32) func(want Answer, thread, other uint32) Answer {
+	return func(want Answer, thread, other uint32) Answer {
 		if slices.Contains(killed, thread) {
-			return everyone(thread, other) | AnswerKilled
+			return everyone(want, thread, other) | AnswerKilled
 		}
-		return everyone(thread, other)
+		return everyone(want, thread, other)
 	}
 }
 
@@ -365,7 +365,7 @@ func TestDraftThatIsCopiedTo(t *testing.T) {
 	b.must(t, "write", b.writeAt(from, 0, after))
 	b.send(opCopyFileRange, from, u64(0, 0, node, fh, 0, uint64(len(after)), 0))
 	b.must(t, "copy_file_range", b.call())
-	b.answers(t, func(thread, other uint32) Answer {
+	b.answers(t, func(want Answer, thread, other uint32) Answer {
 		if other == saver && (thread == saver || thread == child) {
 			return AnswerSame
 		}

@@ -17,12 +17,12 @@ type bench struct {
 	*Server
 	r       *request
 	unique  uint64
-	owner   uint64                            // table of descriptors of who sends
-	thread  uint32                            // and its number
-	flags   uint32                            // of what it has opened
-	look    func(thread, other uint32) Answer // see answers
-	silence func()                            // ends that
-	end     func()                            // gives the memory back, which an ordinary user has little of
+	owner   uint64                                         // table of descriptors of who sends
+	thread  uint32                                         // and its number
+	flags   uint32                                         // of what it has opened
+	look    func(want Answer, thread, other uint32) Answer // see answers
+	silence func()                                         // ends that
+	end     func()                                         // gives the memory back, which an ordinary user has little of
 }
 
 func newBench(t testing.TB, quota int64, inodes int) *bench {

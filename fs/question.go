@@ -16,6 +16,7 @@ import (
 // question at a time for each slot, and one word to wake who answers.
 //
 //	state     a serial number and one of the phases
+//	want      what is to be known, see Answer
 //	thread    the one in question
 //	other     another one
 //	answer    see Answer
@@ -44,16 +45,19 @@ const (
 )
 
 // question is where one is asked; as often as not by a process that has ended.
-type question struct{ state, thread, other, answer, lock uint32 }
+type question struct{ state, want, thread, other, answer, lock uint32 }
 
 func questionAt(slots []byte, slot int) *question {
 	return as[question](slots[questionsOff+slot*questionSize:])
 }
 
-// ask says what another process knows of a thread, if that answers in time.
-func (s *Server) ask(slot int, thread, other uint32) (Answer, bool) {
+// ask says what another process knows of a thread, if that answers in time. Of one
+// that is alive it must not ask whether it was killed: that waits for the end of an
+// exec, and the exec for this request.
+func (s *Server) ask(slot int, want Answer, thread, other uint32) (Answer, bool) {
 	q := questionAt(s.mem.Slots(), slot)
 	asked := atomic.LoadUint32(&q.state)&^phaseMask + nextAsked | phaseAsked
+	atomic.StoreUint32(&q.want, uint32(want))
 	atomic.StoreUint32(&q.thread, thread)
 	atomic.StoreUint32(&q.other, other)
 	atomic.StoreUint32(&q.state, asked)
@@ -77,7 +81,7 @@ func (s *Server) ask(slot int, thread, other uint32) (Answer, bool) {
 }
 
 // AnswerQuestions answers what servers of these slots ask, and never returns.
-func AnswerQuestions(slots []byte, look func(thread, other uint32) Answer) {
+func AnswerQuestions(slots []byte, look func(want Answer, thread, other uint32) Answer) {
 	bell := word32(slots, bellWord)
 	for {
 		rung := atomic.LoadUint32(bell)
@@ -88,12 +92,12 @@ func AnswerQuestions(slots []byte, look func(thread, other uint32) Answer) {
 	}
 }
 
-func answerQuestion(q *question, look func(thread, other uint32) Answer) {
+func answerQuestion(q *question, look func(want Answer, thread, other uint32) Answer) {
 	asked := atomic.LoadUint32(&q.state)
 	if asked&phaseMask != phaseAsked {
 		return
 	}
-	answer := look(atomic.LoadUint32(&q.thread), atomic.LoadUint32(&q.other))
+	answer := look(Answer(atomic.LoadUint32(&q.want)), atomic.LoadUint32(&q.thread), atomic.LoadUint32(&q.other))
 	atomic.StoreUint32(&q.answer, uint32(answer))
 	// Or it was given up, and perhaps another one asked: the bell was rung again.
 	if atomic.CompareAndSwapUint32(&q.state, asked, asked&^phaseMask|phaseAnswered) {

@@ -12,9 +12,9 @@ import (
 
 func TestQuestion(t *testing.T) {
 	b := newBench(t, 1<<20, 16)
-	b.answers(t, func(thread, other uint32) Answer { return Answer(thread ^ other) })
+	b.answers(t, func(want Answer, thread, other uint32) Answer { return Answer(thread ^ other) })
 	for i := range uint32(100) {
-		if a, ok := b.ask(0, 1000+i, 7); !ok || a != Answer((1000+i)^7) {
+		if a, ok := b.ask(0, AnswerSame, 1000+i, 7); !ok || a != Answer((1000+i)^7) {
 			t.Fatalf("question %d: %d, %v", i, a, ok)
 		}
 	}
@@ -25,7 +25,7 @@ func TestLateAnswer(t *testing.T) {
 	b := newBench(t, 1<<20, 16)
 	q := questionAt(b.mem.Slots(), 0)
 	asked, answer := make(chan struct{}), make(chan struct{})
-	late := func(thread, other uint32) Answer {
+	late := func(want Answer, thread, other uint32) Answer {
 		close(asked)
 		<-answer
 		return Answer(thread)
@@ -37,13 +37,13 @@ func TestLateAnswer(t *testing.T) {
 		answerQuestion(q, late)
 		answer <- struct{}{}
 	}()
-	if _, ok := b.ask(0, 11, 0); ok {
+	if _, ok := b.ask(0, AnswerSame, 11, 0); ok {
 		t.Fatal("answered in time")
 	}
 	<-asked
 	second := make(chan Answer)
 	go func() {
-		a, _ := b.ask(0, 22, 0)
+		a, _ := b.ask(0, AnswerSame, 22, 0)
 		second <- a
 	}()
 	for atomic.LoadUint32(&q.state)&phaseMask != phaseAsked {
@@ -51,7 +51,7 @@ func TestLateAnswer(t *testing.T) {
 	}
 	answer <- struct{}{}
 	<-answer
-	answerQuestion(q, func(thread, other uint32) Answer { return Answer(thread) })
+	answerQuestion(q, func(want Answer, thread, other uint32) Answer { return Answer(thread) })
 	if a := <-second; a != 22 {
 		t.Errorf("the answer to the second question is %d", a)
 	}
@@ -61,10 +61,10 @@ func TestLateAnswer(t *testing.T) {
 func TestAnswerQuestions(t *testing.T) {
 	b := newBench(t, 1<<20, 16)
 	b.keep() // AnswerQuestions never returns
-	go AnswerQuestions(b.mem.Slots(), func(thread, other uint32) Answer { return Answer(thread + other) })
+	go AnswerQuestions(b.mem.Slots(), func(want Answer, thread, other uint32) Answer { return Answer(thread + other) })
 	for i := range uint32(1000) {
 		slot := int(i % slotCount)
-		if a, ok := b.ask(slot, i, 5); !ok || a != Answer(i+5) {
+		if a, ok := b.ask(slot, AnswerSame, i, 5); !ok || a != Answer(i+5) {
 			t.Fatalf("question %d: %d, %v", i, a, ok)
 		}
 	}
@@ -80,15 +80,15 @@ func FuzzQuestion(f *testing.F) {
 	b := newBench(f, 1<<20, 16)
 	f.Fuzz(func(t *testing.T, state, thread, other, answer uint32) {
 		q := questionAt(b.mem.Slots(), 0)
-		*q = question{state: state, thread: thread, other: other, answer: answer}
-		answerQuestion(q, func(th, o uint32) Answer {
+		*q = question{state: state, want: answer, thread: thread, other: other, answer: answer}
+		answerQuestion(q, func(want Answer, th, o uint32) Answer {
 			if th != thread || o != other {
 				t.Errorf("asked of %d and %d", th, o)
 			}
 			return 1
 		})
-		b.answers(t, func(thread, other uint32) Answer { return Answer(thread) })
-		if a, ok := b.ask(0, thread, other); !ok || a != Answer(thread) {
+		b.answers(t, func(want Answer, thread, other uint32) Answer { return Answer(thread) })
+		if a, ok := b.ask(0, AnswerSame, thread, other); !ok || a != Answer(thread) {
 			t.Errorf("%d, %v", a, ok)
 		}
 		b.silence()

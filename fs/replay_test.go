@@ -137,7 +137,7 @@ func TestReplay(t *testing.T) {
 	t.Logf("seed %d", seed)
 	s := &storm{bench: newBench(t, 2<<20, 100), rng: rand.New(rand.NewPCG(seed, 0)), nodes: []uint64{rootIno}}
 	who := rand.New(rand.NewPCG(seed, 1))
-	look := func(thread, other uint32) Answer { return Answer(who.Uint32N(4)) }
+	look := func(want Answer, thread, other uint32) Answer { return Answer(who.Uint32N(4)) }
 	s.answers(t, look)
 	for round := range 40 {
 		for range 100 {

@@ -12,11 +12,14 @@ import (
 
 // lookAtThread answers what a worker asks of a thread, of which it knows a number
 // and cannot know more: it is locked out of /proc. The thread waits for an answer
-// to a request, so it is still there. Of /proc only what never waits for memory
-// of that process is read.
-func lookAtThread(thread, other uint32) (a fs.Answer) {
-	if unix.Access(fmt.Sprintf("/proc/%d/task/%d", other, thread), unix.F_OK) == nil {
+// to a request, so it is still there. To read the stat of a thread that is in an exec
+// would wait for that, and it for the answer; one that may be ending is in none.
+func lookAtThread(want fs.Answer, thread, other uint32) (a fs.Answer) {
+	if want&fs.AnswerSame != 0 && unix.Access(fmt.Sprintf("/proc/%d/task/%d", other, thread), unix.F_OK) == nil {
 		a |= fs.AnswerSame
+	}
+	if want&fs.AnswerKilled == 0 {
+		return a
 	}
 	fd, err := unix.Open(fmt.Sprintf("/proc/%d/stat", thread), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func edition(n uint64) []byte {
 	binary.LittleEndian.PutUint64(b, n)
 	binary.LittleEndian.PutUint64(b[8:], uint64(size))
 	for i := 16; i < size; i += 8 {
-		binary.LittleEndian.PutUint64(b[i:i+8:i+8][:8], rng.Uint64())
+		binary.LittleEndian.PutUint64(b[i : i+8 : i+8][:8], rng.Uint64())
 	}
 	return b[:size]
 }
@@ -313,16 +312,4 @@ func TestSaverIsKilled(t *testing.T) {
 		t.Errorf("only %d of %d kills came in the middle of a save: this shows little", d.Dropped, *draftKills)
 	}
 	poll(t, 10*time.Second, "no draft to be left of who is gone", func() bool { return len(m.status(t).Content.Drafts.Open) == 0 })
-}
-
-func cat(t *testing.T, path string) []byte {
-	t.Helper()
-	var said strings.Builder
-	cmd := exec.Command("cat", path)
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("cat: %v: %s", err, said.String())
-	}
-	return out
 }
