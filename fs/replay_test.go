@@ -241,6 +241,10 @@ func (b *bench) attach(t testing.TB) *bench {
 
 // compare says how two indexes differ.
 func compare(a, b *Server) string {
+	for _, s := range []*Server{a, b} { // whose upkeep may be at work
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
 	for _, v := range [][2]any{
 		{a.usedInodes, b.usedInodes}, {a.usedPages, b.usedPages}, {a.files, b.files}, {a.usedTargets, b.usedTargets},
 		{a.nextIno, b.nextIno}, {a.nextVersion, b.nextVersion}, {a.done, b.done},
