@@ -25,9 +25,9 @@ func mount(args []string) (err error) {
 	flags.String("on-logout", "", "")
 	flags.String("grace", "", "")
 	flags.String("root-logins", "", "") // where settled
-	for _, name := range []string{"leader", "settled", "root-logins"} {
-		flags.MarkHidden(name)
-	}
+	flags.MarkHidden("leader")
+	flags.MarkHidden("settled")
+	flags.MarkHidden("root-logins")
 	linked := flags.String("apps", listOfApps(), "")
 	if err := parseFlags(flags, args, 1); err != nil {
 		return err

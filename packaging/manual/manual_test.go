@@ -70,6 +70,9 @@ func TestHelpAgreesWithTheProgram(t *testing.T) {
 	defined := regexp.MustCompile(`flags\.(?:Bool|String|StringArray|Int|Duration)P?\("([a-z-]+)"`)
 	found := 0
 	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
 		for _, m := range defined.FindAllStringSubmatch(read(t, source), -1) {
 			found++
 			// Some the command gives to itself only.
