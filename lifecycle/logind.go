@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
 
 	"tokenfs/lifecycle/pamservice"
 )
@@ -29,9 +28,6 @@ const (
 	logindManager = logindName + ".Manager"
 	logindSession = logindName + ".Session"
 	logindUser    = logindName + ".User"
-	// logindFiles change when a session does, also when its state becomes
-	// "closing", for which there is no signal. What is in them is not for us.
-	logindFiles = "/run/systemd/sessions"
 	// logindLimit is for one call while a login waits for it.
 	logindLimit = 500 * time.Millisecond
 	// logindRetry is the longest time between two attempts to find it again.
@@ -40,38 +36,13 @@ const (
 	lingerLimit = 4 * time.Second
 )
 
-// errNoLogind is a machine without it.
-var errNoLogind = errors.New("there is no logind here")
-
 // openLogind connects within a limit, which is that of each call then.
 func openLogind(limit time.Duration) (*logind, error) {
-	type result struct {
-		bus *dbus.Conn
-		err error
+	bus, err := connectBus(limit)
+	if err != nil {
+		return nil, err
 	}
-	connected := make(chan result, 1)
-	go func() {
-		bus, err := dbus.ConnectSystemBus()
-		connected <- result{bus, err}
-	}()
-	var r result
-	select {
-	case r = <-connected:
-	case <-time.After(limit):
-		go func() { // it may still come
-			if r := <-connected; r.err == nil {
-				r.bus.Close()
-			}
-		}()
-		return nil, fmt.Errorf("connect to the system bus: no answer for %v", limit)
-	}
-	if errors.Is(r.err, os.ErrNotExist) || errors.Is(r.err, unix.ECONNREFUSED) {
-		return nil, errNoLogind
-	}
-	if r.err != nil {
-		return nil, fmt.Errorf("connect to the system bus: %w", r.err)
-	}
-	l := &logind{bus: r.bus, changed: make(chan struct{}, 1), lost: make(chan struct{}), limit: limit}
+	l := &logind{bus: bus, changed: make(chan struct{}, 1), lost: make(chan struct{}), limit: limit}
 	if err := l.watch(); err != nil {
 		l.close()
 		return nil, err
@@ -111,23 +82,7 @@ func (l *logind) watch() error {
 		}
 		close(l.lost)
 	}()
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", logindFiles, err)
-	}
-	l.files = os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, logindFiles, unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_DELETE); err != nil {
-		return errNoLogind // a bus alone, as in many containers
-	}
-	go func() {
-		for events := make([]byte, 4096); ; {
-			if _, err := l.files.Read(events); err != nil {
-				return
-			}
-			l.look()
-		}
-	}()
-	return nil
+	return l.watchFiles()
 }
 
 func (l *logind) look() {

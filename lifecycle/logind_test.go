@@ -33,16 +33,3 @@ func TestIsLogin(t *testing.T) {
 		}
 	}
 }
-
-// A bus that cannot be reached now was there before, if logins are followed.
-func TestBusGone(t *testing.T) {
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
-	s := testSession(t, AtLogout{})
-	if again := s.ask(); !again || !s.state.Follows {
-		t.Errorf("try again %v, follows %v", again, s.state.Follows)
-	}
-	// At the start that means that there is nobody to ask.
-	if err := s.awaitLogin(t.Context(), false); err != nil || s.state.Follows || s.bus != nil {
-		t.Errorf("at the start: %v, follows %v", err, s.state.Follows)
-	}
-}

@@ -70,7 +70,7 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 	var err error
 	if s.bus, err = openLogind(logindLimit); err != nil {
 		if s.state.Follows = !errors.Is(err, errNoLogind); s.state.Follows {
-			s.logf("%v: mounted without knowing who is logged in", err)
+			s.unknown(err, true)
 		}
 		return nil
 	}
@@ -85,7 +85,7 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 		case err != nil && waiting:
 			s.bus.close()
 		case err != nil:
-			s.logf("%v: mounted without knowing who is logged in", err)
+			s.unknown(err, true)
 			return nil
 		case n > 0, lingers:
 			if waiting {
@@ -113,15 +113,34 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 	}
 }
 
-// loggedIn says whether a daemon that was started by hand belongs to a login.
-func (s *session) loggedIn() bool {
+// unknown is a start at which logind does not say who is logged in. It follows
+// logins all the same, and asks again: if nobody is there by then, somebody who had
+// used it has logged out meanwhile.
+func (s *session) unknown(err error, used bool) {
+	s.logf("%v: mounted without knowing who is logged in", err)
+	s.state.Used = used
+}
+
+// loggedIn says whether a daemon that was started by hand, or for a leader, belongs
+// to a login that logind knows of.
+func (s *session) loggedIn(leader int) bool {
 	bus, err := openLogind(logindLimit)
-	if err != nil {
+	if errors.Is(err, errNoLogind) {
 		return false
 	}
-	n, _, err := bus.logins(s.uid)
-	if err != nil || n == 0 {
-		bus.close()
+	n := 0
+	if err == nil {
+		if n, _, err = bus.logins(s.uid); err != nil || n == 0 {
+			bus.close()
+		}
+	}
+	switch {
+	case err != nil && leader != 0:
+		return false // that one can be counted without logind
+	case err != nil:
+		s.unknown(err, inLoginSession(os.Getpid()))
+		return true
+	case n == 0:
 		return false
 	}
 	bus.limit = answerLimit
@@ -140,7 +159,7 @@ func (d *daemon) startSession(ctx context.Context) error {
 		return nil // which lasts as long as it lasts
 	}
 	// What somebody mounts elsewhere may be for anything.
-	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn()
+	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn(d.opts.Leader)
 	if d.opts.Leader != 0 && !d.session.state.Follows {
 		return d.session.login(d.opts.Leader)
 	}

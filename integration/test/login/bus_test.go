@@ -90,3 +90,23 @@ func TestBusRestarted(t *testing.T) {
 	}
 	s.end()
 }
+
+// A bus that refuses just when the keeper starts does not turn off that a logout
+// wipes. Without lingering the end of the user manager would wipe, too.
+// Not parallel: there is one such bus.
+func TestBusRefusesAtTheStart(t *testing.T) {
+	u := newUser(t)
+	u.must(u.as("loginctl enable-linger " + u.name))
+	s := u.open()
+	start := func() { t.Helper(); u.must(u.as("systemctl start dbus.socket dbus.service")) }
+	defer start()
+	u.must(u.as("systemctl stop dbus.socket dbus.service"))
+	if said := s.do("systemctl --user restart tokenfs && tokenfs status --json | grep follows_logins | tr -d ' ,'"); said != `"follows_logins":true` {
+		t.Errorf("started while the bus refuses: %q", said)
+	}
+	s.do(put)
+	start()
+	u.eventually("logins are counted", func() bool { return u.state("logins") == "1" })
+	s.end()
+	u.seen("started while the bus refused, it wiped %v after the logout (grace %s)", u.wiped(), grace)
+}
