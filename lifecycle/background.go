@@ -47,6 +47,9 @@ func begin(cmd *exec.Cmd) (*starting, error) {
 	if Background() {
 		return nil, errors.New("internal error: started as a daemon, main does not come to Run")
 	}
+	if err := checkLimits(); err != nil { // here there is all that it takes to say so
+		return nil, err
+	}
 	// A daemon must not keep open what its caller's shell left open.
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.ENOSYS) {
 		return nil, fmt.Errorf("close inherited files: %w", err)

@@ -114,7 +114,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 		return err
 	}
 	collectOnDemand()
-	if err := limitKeeper(); err != nil {
+	if err := errors.Join(raiseLimits(), limitKeeper()); err != nil {
 		return err
 	}
 	if os.Getenv("GODEBUG") != RuntimeSettings {
@@ -172,6 +172,9 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 
 // start leaves nothing behind if it fails.
 func (d *daemon) start(ctx context.Context) (err error) {
+	if err := checkLimits(); err != nil {
+		return err
+	}
 	if d.program, err = thisProgram(); err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	most := d.fitInMemory()
 	d.memory, err = crypt.NewMemory(fs.MemoryConfig(d.opts.Size, d.opts.Inodes, d.opts.Secretmem))
 	if err != nil {
-		return faultf(Unsupported, "no protected memory for the keys: %w", err)
+		return faultf(Unsupported, "no protected memory for the keys: %w%s", err, memoryRemedy(err))
 	}
 	defer func() {
 		if err != nil {

@@ -67,6 +67,39 @@ func TestMachineLacksSomething(t *testing.T) {
 	})
 }
 
+// A limit that is too small is told as what it is, before anything is made; one
+// that may be raised is no obstacle.
+func TestSmallLimits(t *testing.T) {
+	asUser(t, func(a *account) {
+		for limit, words := range map[string]string{
+			"-n 16":      "the limit of open files is 16, and a filesystem needs 64: raise it (ulimit -n",
+			"-i 4":       "the limit of pending signals is 4, and a filesystem needs 64",
+			"-s 64":      "the limit of bytes of stack is 65536",
+			"-d 200000":  "the limit of bytes of data is 204800000",
+			"-t 10":      "the limit of seconds of CPU time is 10",
+			"-f 10":      "file too large: the limit of the size of a file is 10 KiB: raise it (ulimit -f",
+			"-v 4000000": "cannot allocate memory: the limit of the memory of a process is 4000000 KiB: raise it (ulimit -v",
+			"-u 50":      "the limit of processes is 50, this user has ",
+		} {
+			said, stderr, code := a.run("bash", "-c", "ulimit "+limit+" && exec "+command+" mount")
+			if limit == "-v 4000000" && strings.Contains(stderr, "ThreadSanitizer") {
+				continue // which wants more
+			}
+			a.check(code, exitUnsupported, said+stderr, words, []string{"mount with ulimit", limit})
+			if left := a.mounts(); len(left) > 0 {
+				a.Errorf("with ulimit %s it left mounts %q", limit, left)
+			}
+		}
+		for _, limit := range []string{"-Sn 16", "-Si 4", "-Ss 64", "-Sd 200000", "-St 10", "-Sf 10"} {
+			if said, stderr, code := a.run("bash", "-c", "ulimit "+limit+" && exec "+command+" mount"); code != 0 {
+				a.Fatalf("with ulimit %s: %s%s", limit, said, stderr)
+			}
+			a.must("echo x > " + a.mountpoint() + "/x && cat " + a.mountpoint() + "/x")
+			a.tokenfs(exitOK, "unmounted", "unmount")
+		}
+	})
+}
+
 func TestSmallLockLimit(t *testing.T) {
 	asUser(t, func(a *account) {
 		a.must("ulimit -l 64; exec " + command + " mount")
