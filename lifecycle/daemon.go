@@ -190,7 +190,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		d.journal.logf("warning: linked apps do not find their directories: %v", err)
 		d.opts.Skeleton = nil
 	}
-	mountIt, base := d.run.takeMount, d.run.Socket
+	mountIt, base := func() (*mount, error) { return d.run.mountInside(options) }, d.run.Socket
 	if !d.run.private() {
 		if base, err = Canonical(d.opts.Mountpoint); err != nil {
 			return err
@@ -216,7 +216,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			return err
 		}
 		defer lock.unlock()
-		mountIt = func() (*mount, error) { return newMount(dir, base, options) }
+		mountIt = func() (*mount, error) { return newMount(dir, base, options.here) }
 		defer func() {
 			if d.mount == nil {
 				dir.Close()

@@ -34,10 +34,10 @@
 // killed, they destroy the keys and all that they sealed first, which nobody else
 // could; the kernel ends them if that takes too long (package orphan).
 //
-// For a command (run.go) there is a third process: the launcher, which makes
-// the namespaces, mounts in them, hands the mount to a keeper outside, and then
-// becomes the command (launcher.go, private.go). The keeper of such a mount ends
-// with tokenfs run, which waits for the command.
+// For a command (run.go) there is a third process: the launcher, which makes the
+// namespaces, has a keeper outside mount in them, and then becomes the command
+// (launcher.go, private.go, inside.go). It never has /dev/fuse. The keeper of such a
+// mount ends with tokenfs run, which waits for the command.
 //
 // # Sessions
 //

@@ -16,9 +16,9 @@ import (
 )
 
 // The launcher is the process that a command of tokenfs run begins as. In
-// namespaces of its own it mounts, hands the mount to its keeper, which stays
-// outside, and then executes the command in its own place, so that the command
-// is a child of tokenfs run as it would be of a shell.
+// namespaces of its own it finds the place for the mount, which its keeper makes
+// from outside (inside.go), and then executes the command in its own place, so that
+// the command is a child of tokenfs run as it would be of a shell.
 
 // launcherVar holds the number of the descriptor that is the launcher's end of a
 // handover by the tokenfs run it is part of.
@@ -33,14 +33,15 @@ type launchOrder struct {
 
 // privateMount is a mount in a namespace, as tokenfs run wants it.
 type privateMount struct {
-	Point   string   `json:"point"`
-	Options []string `json:"options"`
-	Socket  string   `json:"socket"` // control socket, which clients find as the mount's source
-	Runtime string   `json:"runtime,omitempty"`
-	Show    string   `json:"show,omitempty"` // where the runtime directory is to be seen, too
+	Point   string `json:"point"`
+	Socket  string `json:"socket"` // control socket, which clients find as the mount's source
+	Runtime string `json:"runtime,omitempty"`
+	Show    string `json:"show,omitempty"` // where the runtime directory is to be seen, too
+	User    bool   `json:"user,omitempty"` // in a user namespace of its own, too
 }
 
-// launchAnswer is what it says when it has mounted, or could not.
+// launchAnswer is what it says when there is a place to mount, or none. With it
+// come its namespaces if there is.
 type launchAnswer struct {
 	Error   string `json:"error,omitempty"`
 	Kind    Kind   `json:"kind,omitempty"`
@@ -54,12 +55,28 @@ type launchGo struct {
 	Keeper int `json:"keeper"`
 }
 
-// privateState is what a keeper gets from a launcher, with descriptors:
-// /dev/fuse, the mount table of the namespace, and the directory beneath the
-// mount unless that is a mount itself.
+// A keeper is asked by a launcher to mount on the directory that comes with the
+// offer, or at its path over what is mounted there; with it come the namespaces.
+// Instead there can be an error.
+type privateOffer struct {
+	Path  string `json:"path"`
+	Over  bool   `json:"over"`
+	User  bool   `json:"user"`
+	Error string `json:"error,omitempty"`
+}
+
+// privateMade is the answer.
+type privateMade struct {
+	Error string `json:"error,omitempty"`
+}
+
+// privateState is what the keeper gets then, or why not, with descriptors: the
+// mount table of the namespace, and the directory beneath the mount unless that is
+// a mount itself.
 type privateState struct {
 	Path  string     `json:"path"`
 	Entry mountEntry `json:"entry"`
+	Error string     `json:"error,omitempty"`
 }
 
 // ErrNoCommand is a command that cannot be executed; Err says why.
@@ -136,57 +153,49 @@ func lookCommand(name string) (string, error) {
 	return path, err
 }
 
-// prepare mounts if that is ordered, and returns when there is a filesystem.
+// prepare returns when there is a filesystem, if one is ordered.
 func (o *launchOrder) prepare(conn *net.UnixConn) error {
+	l, err := o.land()
 	var answer launchAnswer
-	m, err := o.mount()
+	var fds []int
+	if err == nil && l != nil {
+		defer l.in.close()
+		fds = l.in.list()
+	}
 	if err != nil {
 		refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 		answer = launchAnswer{Error: err.Error(), Kind: KindOf(err), Refused: refused}
 	}
-	if err := sendState(conn, answer); err != nil {
+	if err := sendState(conn, answer, fds...); err != nil {
 		return err
 	}
 	if err != nil {
 		return ErrLaunch
 	}
 	var next launchGo
-	if o.Private == nil {
-		if awaitState(conn, &next) != nil {
+	if l != nil {
+		ends, err := receiveWithin(conn, noDeadline, &next, 2, 2)
+		if err != nil {
 			return ErrLaunch // it was not to be, and tokenfs run has said why
 		}
-		return nil
-	}
-	defer m.close()
-	ends, err := receiveWithin(conn, noDeadline, &next, 2, 2)
-	if err != nil {
-		return ErrLaunch
-	}
-	h, err := openHandover(ends[0])
-	if err != nil {
-		return err
-	}
-	keeper, err := h.accept(process{next.Keeper, ends[1]})
-	h.close()
-	unix.Close(ends[1])
-	if err != nil {
-		return err
-	}
-	fds := []int{m.fd, int(m.table.Fd())}
-	if m.beneath != nil {
-		fds = append(fds, int(m.beneath.Fd()))
-	}
-	if err := sendState(keeper, privateState{m.path, m.entry}, fds...); err != nil {
-		return fmt.Errorf("hand the mount to its keeper: %w", err)
+		if err := l.haveMounted(ends, next.Keeper); err != nil {
+			return err
+		}
 	}
 	if awaitState(conn, &next) != nil {
 		return ErrLaunch
 	}
-	return keeper.Close()
+	return nil
 }
 
-// mount mounts in this process's own mount namespace.
-func (o *launchOrder) mount() (m *mount, err error) {
+// A landing is a place to mount in this process's own mount namespace.
+type landing struct {
+	path string
+	in   namespaces
+}
+
+// land finds it, if a mount is ordered.
+func (o *launchOrder) land() (l *landing, err error) {
 	p := o.Private
 	if p == nil {
 		return nil, nil
@@ -200,22 +209,80 @@ func (o *launchOrder) mount() (m *mount, err error) {
 			return nil, err
 		}
 	}
-	options, err := parseMountOptions(p.Options, os.Geteuid() == 0)
+	path, err := Canonical(p.Point)
 	if err != nil {
 		return nil, err
 	}
-	options.source = p.Socket
-	point, err := Canonical(p.Point)
-	if err != nil {
+	if err := checkPlace(path); err != nil { // before there is a keeper
 		return nil, err
 	}
-	lock, err := lockMountpoint(point)
+	in, err := theseNamespaces(p.User)
+	return &landing{path, in}, err
+}
+
+// haveMounted has the keeper mount. It gets what it needs to know of the mount.
+func (l *landing) haveMounted(ends []int, pid int) error {
+	h, err := openHandover(ends[0])
+	if err != nil {
+		return err
+	}
+	conn, err := h.accept(process{pid, ends[1]})
+	h.close()
+	unix.Close(ends[1])
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	st := privateState{Path: l.path}
+	m, err := l.mount(conn)
+	if err != nil {
+		st.Error = err.Error()
+		sendState(conn, st)
+		return ErrLaunch // the keeper says why
+	}
+	defer m.close()
+	fds := []int{int(m.table.Fd())}
+	if m.beneath != nil {
+		fds = append(fds, int(m.beneath.Fd()))
+	}
+	st.Entry = m.entry
+	if err := sendState(conn, st, fds...); err != nil {
+		return fmt.Errorf("tell the keeper of its mount: %w", err)
+	}
+	return nil
+}
+
+// mount has the keeper mount on a directory, or on the user's own tokenfs.
+func (l *landing) mount(keeper *net.UnixConn) (m *mount, err error) {
+	lock, err := lockMountpoint(l.path)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.unlock()
-	if m, err = mountOver(point, options); err != nil {
+	before, err := mountTable()
+	if err != nil {
 		return nil, err
+	}
+	byKeeper := func(dir *os.File) (int, error) { return -1, l.ask(keeper, dir) }
+	if e, found := topMount(before, l.path); !found {
+		dir, err := openDirectory(l.path)
+		if err != nil {
+			return nil, err
+		}
+		if m, err = newMount(dir, l.path, byKeeper); err != nil {
+			return nil, err
+		}
+	} else {
+		if err := e.refuseForeign(); err != nil {
+			return nil, err
+		}
+		if err := l.ask(keeper, nil); err != nil {
+			return nil, err
+		}
+		m = &mount{path: l.path, fd: -1}
+		if m.entry, err = identify(before, l.path); err != nil {
+			return nil, err
+		}
 	}
 	if m.table, err = os.Open(mountTablePath); err != nil {
 		return nil, fmt.Errorf("mount table: %w", err)
@@ -223,30 +290,23 @@ func (o *launchOrder) mount() (m *mount, err error) {
 	return m, nil
 }
 
-// mountOver mounts on a directory, or on the user's own tokenfs.
-func mountOver(path string, options mountOptions) (*mount, error) {
-	before, err := mountTable()
-	if err != nil {
-		return nil, err
+// ask returns when the keeper has mounted on dir, or at the path where it is nil.
+func (l *landing) ask(keeper *net.UnixConn, dir *os.File) error {
+	fds := l.in.list()
+	if dir != nil {
+		fds = append(fds, int(dir.Fd()))
 	}
-	e, found := topMount(before, path)
-	if !found {
-		dir, err := openDirectory(path)
-		if err != nil {
-			return nil, err
-		}
-		return newMount(dir, path, options)
+	if err := sendState(keeper, privateOffer{Path: l.path, Over: dir == nil, User: l.in.user >= 0}, fds...); err != nil {
+		return fmt.Errorf("ask the keeper for a mount: %w", err)
 	}
-	if err := e.refuseForeign(); err != nil {
-		return nil, err
+	var made privateMade
+	if _, err := receiveState(keeper, &made, 0); err != nil {
+		return fmt.Errorf("ask the keeper for a mount: %w", err)
 	}
-	fd, err := mountByPath(path, options)
-	if err != nil {
-		return nil, err
+	if made.Error != "" {
+		return errors.New(made.Error)
 	}
-	m := &mount{path: path, fd: fd}
-	m.entry, err = identify(before, path)
-	return m, err
+	return nil
 }
 
 // showRuntime makes the directory at from appear at, which is a name in a

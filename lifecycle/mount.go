@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +27,9 @@ type mount struct {
 // runs at the wrong moment gets EACCES instead of leaving plaintext on it. It
 // must be writable for the moment of mounting: fusermount3 mounts only on what
 // its caller may write to.
-func newMount(dir *os.File, path string, o mountOptions) (m *mount, err error) {
+//
+// mountHere mounts on it, and returns /dev/fuse, or -1 if that is another process's.
+func newMount(dir *os.File, path string, mountHere func(dir *os.File) (int, error)) (m *mount, err error) {
 	before, err := mountTable()
 	if err != nil {
 		return nil, err
@@ -36,11 +37,7 @@ func newMount(dir *os.File, path string, o mountOptions) (m *mount, err error) {
 	if err := dir.Chmod(0o700); err != nil {
 		return nil, faultf(Mountpoint, "open the mountpoint for mounting: %w", err)
 	}
-	mountHere := mountAsUser
-	if mountsItself() {
-		mountHere = mountDirectly
-	}
-	fd, err := mountHere(dir, o)
+	fd, err := mountHere(dir)
 	if closing := dir.Chmod(0o500); err == nil && closing != nil {
 		err = faultf(Mountpoint, "close the directory beneath the mount: %w", closing)
 	}
@@ -88,36 +85,43 @@ func isIn(table []mountEntry, e mountEntry) bool {
 	return slices.ContainsFunc(table, e.same)
 }
 
-// mountDirectly needs no helper. The magic link leads to the directory that was
-// checked, whatever its path means by now.
-func mountDirectly(dir *os.File, o mountOptions) (int, error) {
-	return mountByPath(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), o)
-}
-
-func mountByPath(path string, o mountOptions) (int, error) {
+// here mounts for this process.
+func (o mountOptions) here(dir *os.File) (int, error) {
+	if !mountsItself() {
+		return mountAsUser(dir, o)
+	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, deviceFault(err)
 	}
+	// The magic link leads to the directory that was checked, whatever its path
+	// means by now.
+	if err := unix.Mount(o.source, magicLink(dir), fsType, o.flags, o.data(fd)); err != nil {
+		unix.Close(fd)
+		return -1, mountFault(err)
+	}
+	return fd, nil
+}
+
+func magicLink(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// data is what mount(2) is told besides flags.
+func (o mountOptions) data(fd int) string {
 	data := fmt.Sprintf("fd=%d,rootmode=40700,user_id=%d,group_id=%d,default_permissions,%s", fd, os.Geteuid(), os.Getegid(), maxRead)
 	if o.all {
 		data += ",allow_other"
 	}
-	source := cmp.Or(o.source, "tokenfs")
-	err = unix.Mount(source, path, fsType, o.flags, data)
-	if err == nil {
-		return fd, nil
-	}
-	unix.Close(fd)
+	return data
+}
+
+func mountFault(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM):
-		err = faultf(Unsupported, "mount: %w: this root has no CAP_SYS_ADMIN (a container?), without which nothing can be mounted: start it with --cap-add SYS_ADMIN --device /dev/fuse", err)
+		return faultf(Unsupported, "mount: %w: this root has no CAP_SYS_ADMIN (a container?), without which nothing can be mounted: start it with --cap-add SYS_ADMIN --device /dev/fuse", err)
 	case errors.Is(err, unix.ENODEV):
-		err = faultf(Unsupported, "mount: %w: this kernel has no FUSE: modprobe fuse", err)
-	default:
-		err = fmt.Errorf("mount: %w", err)
+		return faultf(Unsupported, "mount: %w: this kernel has no FUSE: modprobe fuse", err)
 	}
-	return -1, err
+	return fmt.Errorf("mount: %w", err)
 }
 
 // checkDevice tells what is wrong with /dev/fuse before anything else is tried.
@@ -160,7 +164,7 @@ func (m *mount) mountTable() ([]mountEntry, error) {
 
 // close lets go of it without unmounting.
 func (m *mount) close() {
-	unix.Close(m.fd)
+	closeAll([]int{m.fd})
 	m.table.Close()
 	if m.beneath != nil {
 		m.beneath.Close()

@@ -16,7 +16,7 @@ type mountOptions struct {
 	names []string // for fusermount3, and as shown in status
 	all   bool     // allow_other
 
-	source string // what the mount table shows as mounted; "" for our name
+	source string // what the mount table shows as mounted
 }
 
 // ordinary are the options a user may pass with -o, with the flag each sets or
@@ -41,7 +41,7 @@ func CheckMountOptions(options []string) error {
 
 // parseMountOptions takes -o values, each of which may be a comma list.
 func parseMountOptions(options []string, root bool) (mountOptions, error) {
-	o := mountOptions{flags: unix.MS_NOSUID | unix.MS_NODEV}
+	o := mountOptions{flags: unix.MS_NOSUID | unix.MS_NODEV, source: "tokenfs"}
 	for name := range strings.SplitSeq(strings.Join(options, ","), ",") {
 		switch name = strings.TrimSpace(name); name {
 		case "", "nosuid", "nodev", "default_permissions":

@@ -9,27 +9,70 @@ import (
 // private says whether the mount is not for this process to make.
 func (k runKeeper) private() bool { return k.Handover != 0 }
 
-// takeMount gets from a launcher what it mounted in its namespace. By now this
-// process is unreadable for its user.
-func (k runKeeper) takeMount() (*mount, error) {
-	if err := checkUnwatched(); err != nil {
-		return nil, err
-	}
+// mountInside mounts where a launcher says, in the launcher's namespaces. By now
+// this process is unreadable for its user. The launcher need not be: whoever has
+// taken it over has a mount of this user's somewhere, and neither keys nor device.
+func (k runKeeper) mountInside(o mountOptions) (_ *mount, err error) {
 	conn, err := claimHandover(k.Handover)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	var st privateState
-	fds, err := receiveWithin(conn, noDeadline, &st, 2, 3) // it may be waiting for a lock; its end is noticed
+	var offer privateOffer
+	fds, err := receiveWithin(conn, noDeadline, &offer, 0, 3) // it may be waiting for a lock; its end is noticed
 	if err != nil {
-		return nil, fmt.Errorf("taking over the mount: %w", err)
+		return nil, fmt.Errorf("hear where to mount: %w", err)
 	}
-	m := &mount{path: st.Path, fd: fds[0], entry: st.Entry, table: os.NewFile(uintptr(fds[1]), "mount table")}
-	if len(fds) > 2 {
-		m.beneath = os.NewFile(uintptr(fds[2]), st.Path)
+	if offer.Error != "" {
+		closeAll(fds)
+		return nil, errors.New(offer.Error)
+	}
+	m := &mount{path: offer.Path, fd: -1}
+	defer closeAll(fds)
+	o.source = k.Socket + socketSuffix
+	var made privateMade
+	if m.fd, err = offer.mount(fds, o); err != nil {
+		made.Error = err.Error()
+	}
+	if err := errors.Join(err, sendState(conn, made)); err != nil {
+		closeAll([]int{m.fd})
+		return nil, err
+	}
+	var st privateState
+	of, err := receiveWithin(conn, handoverTimeout, &st, 0, 2)
+	if err == nil && st.Error != "" {
+		closeAll(append(of, m.fd))
+		return nil, errors.New(st.Error)
+	} else if err == nil && len(of) == 0 {
+		err = errors.New("no mount table")
+	}
+	if err != nil {
+		closeAll(append(of, m.fd))
+		return nil, fmt.Errorf("hear of the mount: %w", err)
+	}
+	m.entry, m.table = st.Entry, os.NewFile(uintptr(of[0]), "mount table")
+	if len(of) > 1 {
+		m.beneath = os.NewFile(uintptr(of[1]), st.Path)
 	}
 	return m, nil
+}
+
+// mount does what is asked for with descriptors: namespaces, then a directory.
+func (offer privateOffer) mount(fds []int, o mountOptions) (int, error) {
+	namespaces, target := 1, offer.Path
+	if offer.User {
+		namespaces++
+	}
+	if !offer.Over {
+		if len(fds) <= namespaces {
+			return -1, errors.New("no directory to mount on")
+		}
+		target = fmt.Sprintf("/proc/self/fd/%d", fds[namespaces])
+	}
+	if len(fds) < namespaces {
+		return -1, errors.New("no namespaces to mount in")
+	}
+	return namespacesFrom(fds[:namespaces]).mount(target, o)
 }
 
 // private says whether this is the mount of a command with a namespace of its

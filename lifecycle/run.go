@@ -135,7 +135,6 @@ func (c *Command) launchPrivate() (*launched, error) {
 	p := c.place.private()
 	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	order := launchOrder{Private: &p.mount, Env: p.env}
-	order.Private.Options = c.MountOptions
 	sets, err := capabilitySets()
 	if err != nil {
 		return nil, err
@@ -149,6 +148,7 @@ func (c *Command) launchPrivate() (*launched, error) {
 			return nil, fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
 		}
 		attr.Cloneflags |= unix.CLONE_NEWUSER
+		order.Private.User = true
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
 		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
@@ -164,7 +164,7 @@ type launched struct {
 	order      launchOrder
 }
 
-// startLauncher returns when it has mounted, or has nothing to mount.
+// startLauncher returns when it has a place to mount, or has nothing to mount.
 func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_ *launched, err error) {
 	h, theirs, err := newHandover()
 	if err != nil {
@@ -198,15 +198,25 @@ func (c *Command) startLauncher(order launchOrder, attr *syscall.SysProcAttr) (_
 	if err := sendState(t.conn, order); err != nil {
 		return nil, err
 	}
-	if err := awaitState(t.conn, &t.answer); err != nil {
-		return nil, fmt.Errorf("the launcher did not say whether it has mounted: %w", err)
+	fds, err := receiveWithin(t.conn, noDeadline, &t.answer, 0, 2)
+	if err != nil {
+		return nil, fmt.Errorf("the launcher did not say whether there is a place to mount: %w", err)
 	}
+	defer closeAll(fds)
 	if a := t.answer; a.Error != "" {
 		err := faultf(a.Kind, "%s", a.Error)
 		if a.Refused {
 			err = &errRefused{err}
 		}
 		return nil, err
+	}
+	if len(fds) > 0 { // before there is a keeper
+		if err := checkDevice(); err != nil {
+			return nil, err
+		}
+		if err := namespacesFrom(fds).enterable(); err != nil {
+			return nil, err
+		}
 	}
 	return t, nil
 }
@@ -228,6 +238,8 @@ func inheritable(limit int) (files []uintptr) {
 func (t *launched) abandon() error {
 	if t.conn != nil {
 		t.conn.Close()
+		// It ends by itself then, and takes its lock along.
+		unix.Poll([]unix.PollFd{{Fd: int32(t.pidfd), Events: unix.POLLIN}}, int(time.Second/time.Millisecond))
 	}
 	unix.PidfdSendSignal(t.pidfd, unix.SIGKILL, nil, 0)
 	t.wait()

@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		attackerMain()
 	case tracerName:
 		tracerMain()
+	case robberName:
+		robberMain()
 	}
 	os.Exit(m.Run())
 }

@@ -88,7 +88,7 @@ func TestRefusedByFilter(t *testing.T) {
 		t.Error(said)
 	}
 	said = filtered(u, "run", "--mountpoint", u.Top+"/run/other", "sh", "-c", `echo $TOKENFS_MOUNTPOINT > $TOKENFS_MOUNTPOINT/x; cat $TOKENFS_MOUNTPOINT/x; `+u.Command+` status`)
-	if !strings.Contains(said, "mounted      "+u.Top+"/run/other\n") || !strings.HasSuffix(said, "status 0") {
+	if !strings.Contains(said, "mounted    "+u.Top+"/run/other,") || !strings.HasSuffix(said, "status 0") {
 		t.Error(said)
 	}
 	if got := u.Shell("cat " + u.Path("token")); got != "outer\n" {
