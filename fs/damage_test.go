@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // flip alters a bit of the arena.

@@ -3,8 +3,9 @@ package fs
 import (
 	"slices"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 const (

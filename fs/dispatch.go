@@ -5,10 +5,10 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // operation is what is to be known of an opcode before its request is served.

@@ -10,7 +10,7 @@
 // arena. What changed becomes one sealed record (record.go), committed before
 // the answer is written out of the slot; then the slot is cleared.
 //
-// Requests are parsed here, over the wire structs of go-fuse. Its
+// Requests are parsed here, over the wire structs of package fuse. go-fuse's
 // ProtocolServer.HandleRequest copies the first 128 bytes of every request to
 // the heap, allocates for each, takes the name .go-fuse-epoll-hack for itself,
 // and has no notion of requests served outside it.

@@ -3,10 +3,10 @@ package fs
 import (
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // A save is whole, or it did not happen. Most programs save by opening their

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // pour writes size bytes of x into node, as many at a time as the kernel sends.

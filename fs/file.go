@@ -3,8 +3,9 @@ package fs
 import (
 	"math"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // openFlags go with most opens: contents stay out of the page cache, and a close

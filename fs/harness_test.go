@@ -5,10 +5,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // bench is a server without a kernel: requests are laid into a slot by hand,

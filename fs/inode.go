@@ -3,10 +3,10 @@ package fs
 import (
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 const (
@@ -197,8 +197,8 @@ func (s *Server) getattr(r *request) unix.Errno {
 	}
 	in := as[fuse.GetAttrIn](r.req)
 	var fh uint64
-	if in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
-		fh = in.Fh()
+	if in.Flags&fuse.FUSE_GETATTR_FH != 0 {
+		fh = in.Fh
 	}
 	s.attrReply(r, n, fh)
 	return 0

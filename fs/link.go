@@ -1,8 +1,9 @@
 package fs
 
 import (
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 func (s *Server) symlink(r *request) unix.Errno {

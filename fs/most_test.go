@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // A rewrite may exceed the quota up to its grace, but not what there is memory for:

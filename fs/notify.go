@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // Notice is something that the kernel is to forget: a name, or the pages and

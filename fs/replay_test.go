@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // storm sends random requests, valid and not, to a bench.

@@ -3,8 +3,9 @@ package fs
 import (
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // FuzzRequest serves whatever could stand in a slot, twice. Nothing may panic,

@@ -4,8 +4,9 @@ import (
 	"math"
 	"slices"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // fallocate sets space aside or punches a hole; tmpfs can do no more either.

@@ -5,10 +5,10 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/fs/fuse"
 )
 
 // Requests are read into slots of locked memory and answered out of them, so

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"unsafe"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"tokenfs/fs/fuse"
 )
 
 // The wire format of /dev/fuse is struct by struct that of <linux/fuse.h>; the
-// structs are go-fuse's. This is the only file that casts memory to them.
+// structs are in package fuse. This is the only file that casts memory to them.
 
 // Opcodes, enum fuse_opcode.
 const (
@@ -67,7 +68,7 @@ const (
 	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{}))
 )
 
-// Flags that go-fuse does not name.
+// Flags that package fuse does not name.
 const (
 	fopenNoFlush       = 1 << 5
 	openKillSuidgid    = 1 << 0 // OpenIn.Mode, CreateIn.OpenFlags
@@ -78,7 +79,7 @@ const (
 	statxBasicAndBtime = unix.STATX_BASIC_STATS | unix.STATX_BTIME
 )
 
-// batchForgetIn and forgetOne are unexported in go-fuse.
+// batchForgetIn is followed by as many of forgetOne as it counts.
 type batchForgetIn struct {
 	fuse.InHeader
 	Count, Dummy uint32

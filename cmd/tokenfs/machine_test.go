@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +73,7 @@ func TestMachineLacksSomething(t *testing.T) {
 func TestSmallLimits(t *testing.T) {
 	asUser(t, func(a *account) {
 		for limit, words := range map[string]string{
+			"-n 8":       "the limit of open files is 8, and a filesystem needs 64",
 			"-n 16":      "the limit of open files is 16, and a filesystem needs 64: raise it (ulimit -n",
 			"-i 4":       "the limit of pending signals is 4, and a filesystem needs 64",
 			"-s 64":      "the limit of bytes of stack is 65536",
@@ -79,7 +81,6 @@ func TestSmallLimits(t *testing.T) {
 			"-t 10":      "the limit of seconds of CPU time is 10",
 			"-f 10":      "file too large: the limit of the size of a file is 10 KiB: raise it (ulimit -f",
 			"-v 4000000": "cannot allocate memory: the limit of the memory of a process is 4000000 KiB: raise it (ulimit -v",
-			"-u 50":      "the limit of processes is 50, this user has ",
 		} {
 			said, stderr, code := a.run("bash", "-c", "ulimit "+limit+" && exec "+command+" mount")
 			if limit == "-v 4000000" && strings.Contains(stderr, "ThreadSanitizer") {
@@ -89,6 +90,14 @@ func TestSmallLimits(t *testing.T) {
 			if left := a.mounts(); len(left) > 0 {
 				a.Errorf("with ulimit %s it left mounts %q", limit, left)
 			}
+		}
+		if os.Geteuid() == 0 {
+			// Of a user who has no other processes, as the usual one of tests may have.
+			lone := &account{T: a.T, uid: 61234, runtime: a.runtime, env: a.env}
+			said, stderr, code := lone.run("bash", "-c", "ulimit -u 50 && exec "+command+" mount "+filepath.Dir(a.runtime)+"/elsewhere")
+			a.check(code, exitUnsupported, said+stderr, "the limit of processes is 50, this user has ", []string{"mount with ulimit -u"})
+		} else {
+			a.Log("NOT RUN: needs root to be a user without other processes")
 		}
 		for _, limit := range []string{"-Sn 16", "-Si 4", "-Ss 64", "-Sd 200000", "-St 10", "-Sf 10"} {
 			if said, stderr, code := a.run("bash", "-c", "ulimit "+limit+" && exec "+command+" mount"); code != 0 {
