@@ -241,6 +241,10 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			d.memory.Erase()
 		}
 	}()
+	timer, err := newKillTimer()
+	if err != nil {
+		return err
+	}
 	if d.mount, err = mountIt(); err != nil {
 		return err
 	}
@@ -256,6 +260,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		WholeSaves: !d.opts.PlainSaves,
 		Skeleton:   d.opts.Skeleton,
 	}, d.journal.logf)
+	d.worker.alone = timer
 	d.serve()
 	if d.worker.awaitWorker(startTimeout) == nil {
 		err := errors.New("no worker came up")
@@ -310,6 +315,9 @@ func (d *daemon) tellReady() error {
 func (d *daemon) stop() error {
 	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
+	if timer, err := killAfter(stillLimit); err == nil { // it may be stopped meanwhile
+		defer timer.set(0)
+	}
 
 	d.leaving.Lock()
 	d.worker.stop()

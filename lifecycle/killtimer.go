@@ -1,7 +1,10 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -49,17 +52,51 @@ func killAfter(limit time.Duration) (killTimer, error) {
 	return t, err
 }
 
-// putOff sets it again and again until done: this process runs.
-func (t killTimer) putOff(limit time.Duration, done <-chan struct{}) {
-	again := time.NewTicker(limit / 10)
-	defer again.Stop()
-	for {
-		select {
-		case <-again.C:
-			t.set(limit)
-		case <-done:
-			t.set(0)
-			return
+// putOff sets it again and again while this process runs, until stop is called.
+func (t killTimer) putOff(limit time.Duration) (stop func()) {
+	t.set(limit)
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		again := time.NewTicker(limit / 10)
+		defer again.Stop()
+		for {
+			select {
+			case <-again.C:
+				t.set(limit)
+			case <-over:
+				return
+			}
 		}
+	}()
+	return sync.OnceFunc(func() {
+		close(over)
+		<-ended
+		t.set(0)
+	})
+}
+
+// stillLimit is how long a process may be stopped while others wait for it. It is
+// far more than any machine takes to let a process run, but a process that was
+// frozen for so long in such a moment ends by it as well.
+const stillLimit = 30 * time.Second
+
+// continueAtEnd has the kernel continue this process, should somebody have stopped
+// it, when the last process that can write to a pipe has ended, and whenever
+// something is written.
+func continueAtEnd(pipe *os.File) error {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return err
 	}
+	var async error
+	err = raw.Control(func(fd uintptr) {
+		flags, err1 := unix.FcntlInt(fd, unix.F_GETFL, 0)
+		_, err2 := unix.FcntlInt(fd, unix.F_SETOWN, os.Getpid())
+		_, err3 := unix.FcntlInt(fd, unix.F_SETSIG, int(unix.SIGCONT))
+		if async = errors.Join(err1, err2, err3); async == nil {
+			_, async = unix.FcntlInt(fd, unix.F_SETFL, flags|unix.O_ASYNC)
+		}
+	})
+	return errors.Join(err, async)
 }

@@ -28,7 +28,7 @@ func (d *daemon) resume(context.Context) error {
 	os.Unsetenv(upgradeVar)
 	// Before it has anything: somebody may stop it when it has everything, and
 	// nobody serves.
-	timer, err := killAfter(upgradeLimit)
+	timer, err := killAfter(stillLimit)
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
@@ -42,14 +42,12 @@ func (d *daemon) resume(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
-	if st.Rehearsal {
-		if err := d.adopt(st, fds); err != nil {
-			return err
-		}
-		return d.actAlong(conn)
-	}
 	if err := d.adopt(st, fds); err != nil {
 		return err
+	}
+	d.worker.alone = timer
+	if st.Rehearsal {
+		return d.actAlong(conn)
 	}
 	d.memory.SetInTrust(false)
 	if err := sendState(conn, "thanks"); err != nil {
@@ -62,12 +60,6 @@ func (d *daemon) resume(context.Context) error {
 	d.session.resumeLeases()
 	d.session.resumeLeaders()
 	d.serve()
-	served := make(chan struct{})
-	go timer.putOff(upgradeLimit, served)
-	go func() {
-		defer close(served)
-		d.worker.awaitWorker(math.MaxInt64)
-	}()
 	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil
 }

@@ -33,6 +33,7 @@ type supervisor struct {
 	state  workerState
 	logf   func(format string, args ...any)
 	notes  *fs.Notifier
+	alone  killTimer  // see unserved
 	over   chan error // the filesystem is: nil if it was unmounted
 
 	calls    chan struct{} // full while one is made
@@ -75,18 +76,22 @@ func (s *supervisor) run() {
 
 func (s *supervisor) keep() error {
 	p := patience{atStake: s.restarts > 0}
+	served := s.unserved()
+	defer func() { served() }()
 	for {
 		fs.ResetProgress(s.memory.Slots())
 		c, err := s.launch()
-		var served time.Time
+		var since time.Time
 		if err == nil {
-			served = time.Now()
+			served()
+			since = time.Now()
 			s.set(c)
 			<-c.died
+			served = s.unserved()
 			s.set(nil)
 			err = c.reap()
 		} else if fs.Progress(s.memory.Slots()).Serving { // and we had not heard of it yet
-			served = time.Now()
+			since = time.Now()
 		}
 		fs.Blame(s.memory.Slots(), blameFor(err))
 		again, wiped := s.between(err == nil)
@@ -97,7 +102,7 @@ func (s *supervisor) keep() error {
 			p = patience{atStake: true}
 			continue
 		}
-		if p.note(served, err); served.IsZero() {
+		if p.note(since, err); since.IsZero() {
 			s.logf("a worker failed to start: %v", err)
 		} else {
 			s.logf("the worker ended (%v): another one goes on where it was", err)
@@ -108,6 +113,12 @@ func (s *supervisor) keep() error {
 		time.Sleep(p.pause())
 	}
 }
+
+// unserved bounds how long this process may be stopped while no worker serves,
+// since clients would wait for as long, and could not even be killed. Where one
+// serves there is no need: it goes on without this process, and its end continues
+// this one (continueAtEnd).
+func (s *supervisor) unserved() (served func()) { return s.alone.putOff(stillLimit) }
 
 func (s *supervisor) set(c *child) {
 	s.mu.Lock()
@@ -231,6 +242,9 @@ func (s *supervisor) spawn(role string) (*child, error) {
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
 	c := &child{process: p, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
+	if err := continueAtEnd(said); err != nil {
+		s.logf("be continued when the %s ends: %v", role, err)
+	}
 	go c.await()
 	go c.relay(said)
 	go func() { <-c.died; h.close() }() // it will not come any more

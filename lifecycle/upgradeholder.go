@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
@@ -27,13 +26,10 @@ import (
 //	the holder ends          before the exec: the keeper stays the old one
 //	                         after it: the new program has nothing, and ends
 //	the holder is stopped    the new program waits for handoverTimeout, and ends
-//	both are stopped         the kernel ends the holder after upgradeLimit
+//	both are stopped         the kernel ends the holder after stillLimit
 //
-// The new program has a timer of that kind, too, until its first worker serves.
-
-// upgradeLimit is how long a holder may live, and a new program may stand still
-// before it serves.
-const upgradeLimit = 30 * time.Second
+// The new program has a timer of that kind, too, until its first worker serves;
+// see unserved.
 
 // What a holder gets: all that its keeper has to give, then the giver's end of the
 // handover, and the keeper's pidfd.
@@ -98,7 +94,7 @@ func (u *upgrading) hold() (err error) {
 // beHolder is that process.
 func beHolder(conn *net.UnixConn) error {
 	// Before it has anything.
-	if _, err := killAfter(upgradeLimit); err != nil {
+	if _, err := killAfter(stillLimit); err != nil {
 		return fmt.Errorf("holding the filesystem: %w", err)
 	}
 	var st upgradeState
@@ -149,5 +145,5 @@ func (st *upgradeState) destroy(fds []int) {
 
 func (st *upgradeState) mapMemory(fds []int) (*crypt.Memory, error) {
 	return crypt.MapMemory(fs.MemoryConfig(st.Worker.Size, st.Worker.Inodes, crypt.SecretmemAuto),
-		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Worker.Secret, Why: st.Worker.Why})
+		st.Worker.memory(fds))
 }

@@ -43,6 +43,11 @@ type workerState struct {
 
 const workerFDs = 4
 
+// memory is where it is among the descriptors.
+func (st workerState) memory(fds []int) crypt.FDs {
+	return crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why}
+}
+
 // toWorker and toKeeper are lines on the connection after that.
 type toWorker struct {
 	ID   uint64 `json:"id"`
@@ -165,7 +170,7 @@ func work(conn *net.UnixConn) error {
 	go w.deliver()
 	crypt.Quiet()
 	mem, err := crypt.AttachMemory(fs.MemoryConfig(st.Size, st.Inodes, crypt.SecretmemAuto),
-		crypt.FDs{Keys: fds[1], Arena: fds[2], Slots: fds[3], Secret: st.Secret, Why: st.Why})
+		st.memory(fds))
 	if err != nil {
 		return err
 	}

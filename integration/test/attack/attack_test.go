@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		tracerMain()
 	case robberName:
 		robberMain()
+	case plotterName:
+		plotterMain()
+	case heirName:
+		heirMain()
 	}
 	os.Exit(m.Run())
 }
