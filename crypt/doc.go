@@ -18,7 +18,9 @@
 //	               the log counts
 //	log key     ── one per checkpoint: seals the records, in which stand nonce
 //	               and tag of every block
-//	data key    ── one per extent of a version of a file: seals its blocks
+//	data key    ── one per extent of a version of a file: seals its blocks; one per
+//	               attribute; one per target of a symlink, which is sealed into
+//	               the caller's memory (inline.go)
 //
 // Every key is 32 fresh random bytes from getrandom(2), drawn straight into the
 // key region; none is derived from another, and none is ever stored sealed. To

@@ -8,7 +8,7 @@ import (
 
 // FormatVersion is the version of everything in a Memory. A process refuses to
 // attach to another one's.
-const FormatVersion = 2
+const FormatVersion = 3
 
 const (
 	superMagic = 0x31534e454b4f54 // "TOKENS1"

@@ -8,7 +8,7 @@ type doomed struct{ dir, cookie, ino uint64 }
 // namesAtOnce is how many names one step of erasing a tree takes away.
 const namesAtOnce = 64
 
-// erase takes an entry and all below it away. What has a key goes in one
+// erase takes an entry and all below it away. Contents and attributes go in one
 // operation: a crash leaves all of it or nothing. The names follow step by step,
 // and a crash leaves a smaller tree of empty files. It says whether everything
 // was wiped meanwhile, or shut down.
@@ -44,8 +44,9 @@ func (s *Server) below(list []doomed, p *inode, e *dirent) []doomed {
 	return append(list, doomed{p.ino, e.cookie, e.ino})
 }
 
-// eraseContents destroys the keys of all that is doomed, in one operation, and
-// says how many files that were.
+// eraseContents destroys the keys of all contents and attributes that are doomed,
+// in one operation, and says how many files that were. The target of a symlink goes
+// with its last name.
 func (s *Server) eraseContents(all []doomed) (files int) {
 	const edits = inodeEdit + 64
 	s.roomFor((len(all) + len(s.versions.all)) * edits)

@@ -53,7 +53,7 @@ type inode struct {
 	grace    int64   // size up to which a rewrite is never refused for lack of space
 	versions int     // how many it has beside that
 
-	target string // symlinks
+	target target // symlinks
 	dir    *dir   // directories
 	xattrs *xattrs
 
@@ -79,10 +79,10 @@ const shortSymlink = 127
 // a page, as on tmpfs; but it is in the index, and until that is compacted several
 // times in the log, so all together are limited, too.
 func (n *inode) longTarget() int {
-	if len(n.target) <= shortSymlink {
+	if n.target.size() <= shortSymlink {
 		return 0
 	}
-	return len(n.target)
+	return n.target.size()
 }
 
 // targetLimit is 2 MiB of 64.
@@ -179,6 +179,7 @@ func (s *Server) free(n *inode) {
 	if n.isSymlink() {
 		s.usedPages -= n.pages()
 		s.usedTargets -= n.longTarget()
+		s.tx.freeKey(n.target.key)
 	}
 	delete(s.inodes, n.ino)
 	s.usedInodes--

@@ -3,6 +3,7 @@ package fs
 import (
 	"golang.org/x/sys/unix"
 
+	"tokenfs/crypt"
 	"tokenfs/fs/fuse"
 )
 
@@ -23,16 +24,41 @@ func (s *Server) symlink(r *request) unix.Errno {
 	case len(target) > shortSymlink && (s.usedPages >= s.quotaPages || s.usedTargets+len(target) > s.targetLimit()):
 		return unix.ENOSPC
 	}
+	sealed, errno := s.sealTarget(target)
+	if errno != 0 {
+		return errno
+	}
 	n := s.newInode(r, p, unix.S_IFLNK|0o777, 0)
-	s.aim(n, string(target))
+	s.aim(n, sealed)
 	s.enter(r, p, r.name, n)
 	return 0
 }
 
+// target is where a symlink leads to. It is sealed like contents, under a key of
+// its own; but it lies in the index and in the log, not in a cell: most are short.
+type target struct {
+	key     crypt.Key
+	version uint64 // names the key in AADs
+	sealed  []byte
+}
+
+// place has no owner: the key opens nothing else.
+func (t *target) place() crypt.Place { return crypt.Place{Version: t.version} }
+
+// size is that of the plaintext.
+func (t *target) size() int { return max(len(t.sealed)-crypt.InlineOverhead, 0) }
+
+func (s *Server) sealTarget(plain []byte) (t target, errno unix.Errno) {
+	if t.key, t.version, errno = s.newKey(); errno == 0 {
+		t.sealed = s.mem.Arena.SealInline(t.key, t.place(), plain)
+	}
+	return t, errno
+}
+
 // aim gives a new symlink its target.
-func (s *Server) aim(n *inode, target string) {
-	n.target = target
-	n.size = int64(len(target))
+func (s *Server) aim(n *inode, t target) {
+	n.target = t
+	n.size = int64(t.size())
 	s.usedPages += n.pages()
 	s.usedTargets += n.longTarget()
 	s.tx.target(n)
@@ -46,7 +72,13 @@ func (s *Server) readlink(r *request) unix.Errno {
 	if !n.isSymlink() {
 		return unix.EINVAL
 	}
-	copy(r.big(len(n.target)), n.target)
+	if err := s.mem.Arena.OpenInline(n.target.key, n.target.place(), n.target.sealed, r.big(n.target.size())); err != nil {
+		if s.foundAltered() {
+			s.logf("inode %d: target: %v: refusing to return it", n.ino, err)
+		}
+		r.reply = nil
+		return unix.EIO
+	}
 	s.touch(n, now(), 0)
 	return 0
 }

@@ -14,7 +14,7 @@ import (
 // a kind byte and fixed fields, little-endian; strings follow their length.
 const (
 	editInode    = iota + 1 // everything but contents; see appendInode
-	editTarget              // ino, target of a symlink
+	editTarget              // ino, key, version, sealed target of a symlink
 	editDrop                // ino
 	editBlocks              // ino, n, n × block: set these
 	editPunch               // ino, first, end: no entries there
@@ -94,8 +94,9 @@ func (t *tx) string(s string) {
 }
 
 func (t *tx) target(n *inode) {
-	t.kind(editTarget, n.ino)
-	t.string(n.target)
+	t.kind(editTarget, n.ino, uint64(n.target.key), n.target.version)
+	t.buf = binary.LittleEndian.AppendUint16(t.buf, uint16(len(n.target.sealed)))
+	t.buf = append(t.buf, n.target.sealed...)
 }
 
 func (t *tx) drop(n *inode) {

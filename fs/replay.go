@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -59,6 +60,11 @@ func (s *Server) claim() error {
 			s.files++
 		}
 		s.usedTargets += n.longTarget()
+		if n.isSymlink() {
+			if err := s.claimKey(n, n.target.key); err != nil {
+				return err
+			}
+		}
 		if err := s.claimContent(n); err != nil {
 			return err
 		}
@@ -269,7 +275,8 @@ func (s *Server) holder(ino uint64) *inode {
 func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 	switch kind {
 	case editTarget:
-		n.target = r.string()
+		n.target = target{key: crypt.Key(r.u64()), version: r.u64(), sealed: bytes.Clone(r.bytes(int(r.u16())))}
+		s.nextVersion = max(s.nextVersion, n.target.version+1)
 	case editDrop:
 		delete(s.versions.all, n.ino)
 		delete(s.inodes, n.ino)

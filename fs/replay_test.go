@@ -191,6 +191,11 @@ func (s *storm) readBack(t *testing.T) {
 				t.Fatalf("reading inode %d at %d: %v", ino, off, errno)
 			}
 		}
+		if n.isSymlink() {
+			if got, errno := s.readlink(ino); errno != 0 || got != strings.Repeat("t", n.target.size()) {
+				t.Fatalf("inode %d leads to %q: %v", ino, got, errno)
+			}
+		}
 		if n.xattrs == nil {
 			continue
 		}

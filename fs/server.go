@@ -32,8 +32,9 @@ type Config struct {
 func MemoryConfig(quota int64, inodes int, secretmem crypt.Secretmem) crypt.MemoryConfig {
 	spare := spareFor(inodes)
 	const (
-		perInode = 2*inodeEdit + 64 + maxName + unix.PathMax // with a name and a long symlink target
-		perPage  = blockEdit + maxName + 64                  // a block, or an attribute of one
+		longest  = unix.PathMax + crypt.InlineOverhead  // a sealed target
+		perInode = 2*inodeEdit + 64 + maxName + longest // with a name and a symlink target
+		perPage  = blockEdit + maxName + 64             // a block, or an attribute of one
 	)
 	keys := inodes + farKeys(quota)
 	return crypt.MemoryConfig{

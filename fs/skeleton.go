@@ -111,7 +111,7 @@ func (s *Server) furnishFolder(f Folder, links []string) error {
 }
 
 // provide finds a name in p, or makes it.
-func (s *Server) provide(p *inode, name string, mode uint32, target string) (*inode, error) {
+func (s *Server) provide(p *inode, name string, mode uint32, to string) (*inode, error) {
 	if e := p.dir.get([]byte(name)); e != nil {
 		return s.inodes[e.ino], nil
 	}
@@ -121,9 +121,16 @@ func (s *Server) provide(p *inode, name string, mode uint32, target string) (*in
 	if errno := s.vacant(p, []byte(name)); errno != 0 {
 		return nil, errno
 	}
+	var sealed target
+	if to != "" {
+		var errno unix.Errno
+		if sealed, errno = s.sealTarget([]byte(to)); errno != 0 { // the configuration has it: it is no secret
+			return nil, errno
+		}
+	}
 	n := s.makeInode(s.cfg.UID, s.cfg.GID, p, mode, 0)
-	if target != "" {
-		s.aim(n, target)
+	if n.isSymlink() {
+		s.aim(n, sealed)
 	}
 	s.add(p, []byte(name), n)
 	s.tx.put(n)

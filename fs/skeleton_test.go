@@ -26,7 +26,7 @@ func (b *bench) tree() (list []string) {
 				list = append(list, prefix+name+"/")
 				walk(prefix+name+"/", n)
 			case n.isSymlink():
-				list = append(list, prefix+name+" -> "+n.target)
+				list = append(list, prefix+name+" -> "+b.targetOf(n))
 			default:
 				list = append(list, prefix+name)
 			}

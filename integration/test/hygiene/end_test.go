@@ -3,6 +3,7 @@ package hygiene
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -299,6 +300,45 @@ func keepPages(t *testing.T, f *os.File) func() []byte {
 }
 
 func notZero(b []byte) int { return len(b) - bytes.Count(b, []byte{0}) }
+
+// What links lead to is sealed, and in no process's memory while nobody asks. Their
+// names are there.
+func TestTargetsAreSealed(t *testing.T) {
+	s := newSubject(t, "off")
+	var names, targets scan.Set
+	for i := range 100 {
+		name, target := rand.Text(), ""
+		for range 1 + i%30 { // up to 780 bytes
+			target += rand.Text()
+		}
+		if err := errors.Join(names.Add("a name", []byte(name)), targets.Add("a target", []byte(target))); err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(s.Dir, name)
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.Readlink(link); got != target || err != nil {
+			t.Fatalf("a link leads to %q, not to %q: %v", got, target, err)
+		}
+	}
+	found := map[string]int{}
+	for _, pid := range s.PIDs(t) {
+		rep, err := scan.Process(pid, &names, &targets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range rep.Hits {
+			found[h.Label]++
+		}
+	}
+	if found["a name"] == 0 {
+		t.Error("the search does not find names, which are there")
+	}
+	if n := found["a target"]; n > 0 {
+		t.Errorf("targets are in the processes' memory in %d places", n)
+	}
+}
 
 // Names are on a worker's heap. A wipe leaves none of them in any process, and no
 // request fails for it.
