@@ -134,6 +134,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 		mountHelper(),
 		swapAbsent(),
 		swapForbidden(),
+		clearsFreedMemory(),
 		d.nothingBeneath(),
 		d.closedBeneath(),
 		d.uncovered(),

@@ -128,10 +128,11 @@ func lastEnd(messages []lifecycle.Message) (last lifecycle.Message, ok bool) {
 
 // protectionsOff are those that this machine, or this way of running, does not
 // give. What the keeper must be able to do is none, nor is swap by itself: what is
-// held cannot get there.
+// held cannot get there. Memory that the kernel does not clear is the rule, and
+// tokenfs clears its own.
 func protectionsOff(s lifecycle.Status) (off []lifecycle.Protection) {
 	for _, p := range s.Protections {
-		if !p.Active && p.Name != "swap_absent" && p.Name != "swap_forbidden" {
+		if !p.Active && p.Name != "swap_absent" && p.Name != "swap_forbidden" && p.Name != "init_on_free" {
 			off = append(off, p)
 		}
 	}

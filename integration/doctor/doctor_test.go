@@ -310,6 +310,10 @@ var illnesses = []struct {
 		os.Remove(p.at("/usr/bin/fusermount3"))
 	}},
 	{"helper unfit", "protections", Broken, "mount_helper", func(p *patient) { p.protection("mount_helper") }},
+	{"memory not cleared", "protections", Note, "init_on_free", func(p *patient) { p.protection("init_on_free") }},
+	{"memory perhaps not cleared", "protections", Unknown, "init_on_free: not known", func(p *patient) {
+		p.Status.Protections = append(p.Status.Protections, lifecycle.Protection{Name: "init_on_free", Detail: "not known: it does not tell"})
+	}},
 	{"program not trusted", "protections", Weak, "program_trusted", func(p *patient) { p.protection("program_trusted") }},
 	{"no fusermount3", "fusermount", Broken, "there is no fusermount3", func(p *patient) { os.Remove(p.at("/usr/bin/fusermount3")) }},
 	{"no setuid", "fusermount", Broken, "not setuid", func(p *patient) { p.mode("/usr/bin/fusermount3", 0o755) }},
@@ -359,8 +363,9 @@ func TestHealthy(t *testing.T) {
 	}
 	p.plant(map[string]string{"/proc/swaps": "Filename\n/dev/sda2 partition 1 0 -2\n"})
 	p.Status.Protections = append(p.Status.Protections, lifecycle.Protection{Name: "secretmem", Active: true})
-	if r := Examine(p.Machine); slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Check == "hibernation" }) {
-		t.Errorf("it cannot hibernate with secretmem: %+v", r.Findings)
+	p.protection("init_on_free")
+	if r := Examine(p.Machine); slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Check == "hibernation" || f.Check == "protections" }) {
+		t.Errorf("with secretmem it cannot hibernate, and the kernel clears its pages: %+v", r.Findings)
 	}
 }
 

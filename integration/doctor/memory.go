@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"tokenfs/lifecycle"
 )
 
 // What can make a disk remember what was in memory: that of the apps above all,
@@ -154,12 +157,8 @@ func hibernation(m *Machine, found *findings) {
 	if !strings.Contains(" "+states+" ", " disk ") || how == "" || strings.Contains(how, "[disabled]") {
 		return
 	}
-	if m.Status != nil {
-		for _, p := range m.Status.Protections {
-			if p.Name == "secretmem" && p.Active {
-				return // the kernel refuses to hibernate meanwhile
-			}
-		}
+	if m.secretmem() {
+		return // the kernel refuses to hibernate meanwhile
 	}
 	areas, _ := m.swapAreas()
 	for _, area := range areas {
@@ -169,6 +168,13 @@ func hibernation(m *Machine, found *findings) {
 			return
 		}
 	}
+}
+
+// secretmem says whether keys are in a memfd_secret now.
+func (m *Machine) secretmem() bool {
+	return m.Status != nil && slices.ContainsFunc(m.Status.Protections, func(p lifecycle.Protection) bool {
+		return p.Name == "secretmem" && p.Active
+	})
 }
 
 func coreDumps(m *Machine, found *findings) {

@@ -189,6 +189,7 @@ func beneath(m *Machine, found *findings) {
 // ends with.
 var remedies = map[string]string{
 	"secretmem":            "a kernel from 5.14 on, booted with secretmem.enable=1 where that is not the default",
+	"init_on_free":         "boot with init_on_free=1",
 	"aes_instructions":     "none but another CPU",
 	"keys_set_up_in_place": "use tokenfs on a CPU with AES instructions",
 	"core_dumps_off":       "unmount and mount again; if it stays so, report it",
@@ -205,11 +206,15 @@ func protections(m *Machine, found *findings) {
 		switch {
 		case p.Active || p.Name == "swap_absent" || p.Name == "swap_forbidden":
 			continue // see swap
+		case p.Name == "init_on_free" && m.secretmem():
+			continue // the keys are in pages that the kernel clears
+		case p.Name == "init_on_free" && strings.HasPrefix(p.Detail, "not known"):
+			severity = Unknown
 		case p.Name == "nothing_beneath":
 			severity = Exposed
 		case p.Name == "uncovered", p.Name == "mount_helper":
 			severity = Broken
-		case p.Name == "secretmem", p.Name == "binary_unreadable" && m.UID == 0, p.Name == "closed_beneath" && m.UID == 0:
+		case p.Name == "secretmem", p.Name == "init_on_free", p.Name == "binary_unreadable" && m.UID == 0, p.Name == "closed_beneath" && m.UID == 0:
 			severity = Note
 		}
 		remedy := remedies[p.Name]
