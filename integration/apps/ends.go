@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"tokenfs/crypt"
 )
 
 // A redirected directory has more in it than secrets. What is kept on disk is
@@ -72,6 +74,15 @@ func (p *Place) suspects(dir string) (found []string) {
 	if p.File != "" || p.unknown {
 		return nil
 	}
+	crypt.WithBuffer(suspectSize, func(buf []byte) error {
+		found = p.suspectsBy(buf, dir)
+		return nil
+	})
+	return found
+}
+
+// suspectsBy reads all files into one buffer: there may be thousands.
+func (p *Place) suspectsBy(buf []byte, dir string) (found []string) {
 	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		rel, relErr := filepath.Rel(dir, path)
 		if err != nil || relErr != nil || rel == "." {
@@ -84,9 +95,11 @@ func (p *Place) suspects(dir string) (found []string) {
 		if st, err := d.Info(); err != nil || !d.Type().IsRegular() || st.Size() > suspectSize || p.moves(first) {
 			return nil
 		}
-		text := contents(path)
-		defer clear(text)
-		if shapesIn(path) != "" || bytes.Contains(text, []byte("eyJ")) && jsonWebToken.Match(text) {
+		if !ours(path) {
+			return nil
+		}
+		text, err := readInto(buf, path)
+		if err == nil && shapeOf(text) != "" || bytes.Contains(text, []byte("eyJ")) && jsonWebToken.Match(text) {
 			found = append(found, path)
 		}
 		return nil

@@ -59,14 +59,14 @@ func (e *Engine) LeftCopies(root string) (found []LeftCopy) {
 			names, _ := filepath.Glob(pattern)
 			for _, name := range names {
 				var st unix.Stat_t
-				if unix.Lstat(name, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() || st.Size > 16<<20 {
+				if unix.Lstat(name, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() || st.Size > lookLimit {
 					continue
 				}
-				text, err := os.ReadFile(name)
-				if err == nil && bytes.Contains(text, []byte(c.Mark)) {
-					found = append(found, LeftCopy{a.Name, name, c})
-				}
-				clear(text)
+				withContents(name, func(text []byte) {
+					if bytes.Contains(text, []byte(c.Mark)) {
+						found = append(found, LeftCopy{a.Name, name, c})
+					}
+				})
 			}
 		}
 	}

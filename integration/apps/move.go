@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/crypt"
 )
 
 // copyTree copies a file, or a directory with all that is in it, with modes and
@@ -66,19 +68,21 @@ func copyFile(from, to string, st *unix.Stat_t) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
-	defer clear(a)
-	defer clear(b)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, a); err != nil {
+	err = crypt.WithBuffer(64<<10, func(buf []byte) error {
+		a, b := buf[:len(buf)/2], buf[len(buf)/2:]
+		// Not by splice or the like, which leave contents in pages of the kernel's.
+		if _, err := io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, a); err != nil {
+			return err
+		}
+		if err := out.Sync(); err != nil {
+			return err
+		}
+		same, err := sameContents(in, out, a, b)
+		if err == nil && !same {
+			err = fmt.Errorf("%s was changed while it was copied, or did not arrive whole: stop the app that writes it, then try again", from)
+		}
 		return err
-	}
-	if err := out.Sync(); err != nil {
-		return err
-	}
-	same, err := sameContents(in, out, a, b)
-	if err == nil && !same {
-		err = fmt.Errorf("%s was changed while it was copied, or did not arrive whole: stop the app that writes it, then try again", from)
-	}
+	})
 	if err != nil {
 		return err
 	}

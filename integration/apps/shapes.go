@@ -2,7 +2,6 @@ package apps
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"regexp"
 
@@ -47,13 +46,16 @@ func token(like string) *regexp.Regexp {
 	return regexp.MustCompile(`(?:^|[^A-Za-z0-9_+/-])` + like)
 }
 
-// lookLimit is how much of a file is looked at. Caches are smaller.
-const lookLimit = 16 << 20
-
-// shapesIn finds what a file has that no login brings back.
+// shapesIn finds what a file of this user has that no login brings back.
 func shapesIn(name string) (what string) {
-	text := contents(name)
-	defer clear(text)
+	if !ours(name) {
+		return ""
+	}
+	withContents(name, func(text []byte) { what = shapeOf(text) })
+	return what
+}
+
+func shapeOf(text []byte) string {
 	for _, s := range shapes {
 		if bytes.Contains(text, []byte(s.mark)) && s.like.Match(text) {
 			return s.what
@@ -62,19 +64,7 @@ func shapesIn(name string) (what string) {
 	return ""
 }
 
-// contents are what is in a file, as far as it is looked at; the caller clears
-// them. It is a file of this user, or nothing.
-func contents(name string) []byte {
-	f, err := openQuietly(name)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
+func ours(name string) bool {
 	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() {
-		return nil
-	}
-	text := make([]byte, min(st.Size, lookLimit))
-	n, _ := io.ReadFull(f, text)
-	return text[:n]
+	return unix.Lstat(name, &st) == nil && int(st.Uid) == os.Geteuid()
 }

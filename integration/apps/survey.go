@@ -274,12 +274,11 @@ func (p *Place) marked(name string) bool {
 	if len(p.Marks) == 0 {
 		return true
 	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return true
-	}
-	defer clear(text)
-	return slices.ContainsFunc(p.Marks, func(mark string) bool { return bytes.Contains(text, []byte(mark)) })
+	marked := true // unless it can be read, and says otherwise
+	withContents(name, func(text []byte) {
+		marked = slices.ContainsFunc(p.Marks, func(mark string) bool { return bytes.Contains(text, []byte(mark)) })
+	})
+	return marked
 }
 
 // Safe are the installed applications that nothing is lost by linking.
