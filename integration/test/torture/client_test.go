@@ -29,6 +29,9 @@ var clients = map[string]func(*client) error{
 	"list":     (*client).list,
 	"victim":   (*client).victim,
 	"writer":   (*client).writer,
+	"saves":    (*client).saves,
+	"kept":     (*client).kept,
+	"keeper":   (*client).keeps,
 	"ping":     (*client).ping,
 	"sqlite":   (*client).sqlite,
 	"git":      (*client).git,
@@ -37,6 +40,7 @@ var clients = map[string]func(*client) error{
 
 type client struct {
 	number int
+	seed   int64
 	dir    string // on the filesystem
 	stop   string // a file that says when to
 	rng    *rand.Rand
@@ -51,7 +55,7 @@ func newClient(number int, seed uint64, dir, stop, log string) (*client, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &client{number: number, dir: dir, stop: stop, file: f, log: bufio.NewWriter(f),
+	return &client{number: number, seed: int64(seed), dir: dir, stop: stop, file: f, log: bufio.NewWriter(f),
 		rng: rand.New(rand.NewPCG(seed, uint64(number)))}, nil
 }
 

@@ -10,6 +10,7 @@
 //	subject       the mount, its keeper and its workers
 //	clients       processes that share objects, and log what they did to them
 //	private       processes that verify files of their own
+//	saves         processes that save as apps do, and are killed meanwhile
 //	programs      SQLite, git and MSAL
 //
 // The tests here run a short form; make torture and make soak the long ones.

@@ -74,8 +74,8 @@ func (o *orders) serveTwice() { atomic.StoreUint32(o.word(4), 1) }
 // kinds are the FUSE requests that change something.
 var kinds = map[uint32]string{
 	1: "LOOKUP", 2: "FORGET", 42: "BATCH_FORGET", 4: "SETATTR", 6: "SYMLINK", 9: "MKDIR", 10: "UNLINK", 11: "RMDIR",
-	12: "RENAME", 45: "RENAME2", 13: "LINK", 14: "OPEN", 15: "READ", 16: "WRITE", 21: "SETXATTR", 24: "REMOVEXATTR",
-	35: "CREATE", 43: "FALLOCATE", 47: "COPY_FILE_RANGE", 51: "TMPFILE",
+	12: "RENAME", 45: "RENAME2", 13: "LINK", 14: "OPEN", 15: "READ", 16: "WRITE", 18: "RELEASE", 20: "FSYNC", 21: "SETXATTR", 24: "REMOVEXATTR",
+	25: "FLUSH", 35: "CREATE", 43: "FALLOCATE", 47: "COPY_FILE_RANGE", 51: "TMPFILE",
 }
 
 // steps are the points that each of those requests passes.

@@ -23,7 +23,7 @@ import (
 // everybody is who works at once, and how many of each.
 var everybody = []string{"names", "names", "names", "register", "register", "append", "append", "append",
 	"exclude", "exclude", "flock", "flock", "mapping", "mapping", "posix", "posix", "handles", "list", "victim",
-	"ping", "sqlite", "sqlite", "git", "msal"}
+	"saves", "saves", "saves", "kept", "kept", "ping", "sqlite", "sqlite", "git", "msal"}
 
 func all() []string {
 	without := strings.Split(*without, ",")
@@ -85,7 +85,7 @@ func (c *crew) prepare(sqlite bool) error {
 	err := os.Mkdir(c.dir, 0o700)
 	for name, content := range map[string][]byte{
 		"register": first, "replaced": first, "journal": nil, "exclude": []byte("0"),
-		"flock": make([]byte, 8), "mapped": make([]byte, 4*4096), "pinged": ping[:],
+		"cache": edition(0), "flock": make([]byte, 8), "mapped": make([]byte, 4*4096), "pinged": ping[:],
 	} {
 		err = errors.Join(err, os.WriteFile(filepath.Join(c.dir, name), content, 0o600))
 	}
@@ -175,7 +175,8 @@ func (c *crew) judge(t *testing.T, sum *tally) {
 	if ops := objects["journal"]; len(ops) > 0 {
 		c.judgeJournal(t, ops)
 	}
-	for object, model := range map[string]Model{"names": Names, "in-place": Register, "replaced": Register,
+	objects["saves"] = judgeSaves(t, objects["saves"])
+	for object, model := range map[string]Model{"saves": Register, "names": Names, "in-place": Register, "replaced": Register,
 		"journal": Counter, "exclude": Counter, "flock": Counter, "sqlite": Counter} {
 		ops := objects[object]
 		sum.ops += len(ops)
@@ -373,7 +374,7 @@ func (k *tormentor) pauses(t *testing.T, c *crew) {
 // TestTorture is the whole of it: rounds of clients at work, killed workers,
 // and a judgement.
 func TestTorture(t *testing.T) {
-	s := newSubject(t, "--size=512M")
+	s := newSubject(t, "--size=512M", "--whole-saves=on")
 	k := &tormentor{subject: s, rng: rand.New(rand.NewPCG(*seed, 3)), sum: newTally()}
 	t.Logf("seed %d", *seed)
 	canUpgrade := *upgrades > 0 && s.canUpgrade()
@@ -401,6 +402,7 @@ func TestTorture(t *testing.T) {
 		}
 		c.judge(t, k.sum)
 		k.pauses(t, c)
+		k.saved(t)
 		if err := os.RemoveAll(c.dir); err != nil {
 			t.Fatal(err)
 		}
@@ -415,6 +417,21 @@ func TestTorture(t *testing.T) {
 	k.flat(t, usages)
 	k.tidy(t)
 	k.unharmed(t)
+}
+
+// saved wants no save to be under way, of who is gone.
+func (s *subject) saved(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		open := s.status(t).Content.Drafts.Open
+		if len(open) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("saves are under way of who is gone: %+v", open)
+			return
+		}
+	}
 }
 
 // flat wants the keeper not to have grown.
