@@ -2,11 +2,13 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,7 +123,50 @@ func increment(path string, flags int) error {
 	if err != nil {
 		return err
 	}
-	return rewrite(path, flags, 0o600, document(n+1))
+	read := clock()
+	if err := rewrite(path, flags, 0o600, document(n+1)); err != nil {
+		return err
+	}
+	fmt.Println(n+1, read, clock())
+	return nil
+}
+
+// clock is the same one in all processes.
+func clock() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err)
+	}
+	return t.Nano()
+}
+
+// counted is what a client has said of one increment: that it counted to N, having
+// read what was there before Read, and saved N before Saved.
+type counted struct{ Client, N, Read, Saved int64 }
+
+// twice lists the increments that counted to what another one had counted to, with
+// those around them: whether each was over before the next one began says whether
+// the lock was given twice, or a save was not read.
+func twice(said [][]byte) string {
+	var all []counted
+	for i, lines := range said {
+		for line := range strings.Lines(string(lines)) {
+			c := counted{Client: int64(i)}
+			if n, _ := fmt.Sscan(line, &c.N, &c.Read, &c.Saved); n == 3 {
+				all = append(all, c)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b counted) int { return cmp.Compare(a.Read, b.Read) })
+	var out strings.Builder
+	for i, c := range all {
+		if i > 0 && c.N <= all[i-1].N {
+			for _, near := range all[max(0, i-3):min(len(all), i+3)] {
+				fmt.Fprintf(&out, "\n\tclient %d read by %d and saved %d by %d", near.Client, near.Read, near.N, near.Saved)
+			}
+		}
+	}
+	return out.String()
 }
 
 // until repeats an attempt at a lock for as long as it says that it is taken.
@@ -370,7 +415,8 @@ func TestClients(t *testing.T) {
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			mustAll(t, runClients(t, c.role, dir, c.n, c.rounds))
+			errs, said := hearClients(t, c.role, dir, c.n, c.rounds)
+			mustAll(t, errs)
 			b, err := os.ReadFile(filepath.Join(dir, cacheName))
 			if err != nil {
 				t.Fatal(err)
@@ -383,7 +429,9 @@ func TestClients(t *testing.T) {
 				t.Error(err)
 			}
 			if c.counts && n != c.n*c.rounds {
-				t.Errorf("counted %d, want %d: updates were lost", n, c.n*c.rounds)
+				t.Errorf("counted %d, want %d: updates were lost:%s", n, c.n*c.rounds, twice(said))
+				st := m.status(t)
+				t.Logf("%d restarts, %d panics; saves: %+v; it says: %v", st.Worker.Restarts, st.Content.Panics, st.Content.Drafts, st.Messages)
 			}
 		})
 	}

@@ -23,6 +23,13 @@ type client struct {
 // returns the error of each.
 func runClients(t testing.TB, role string, dir string, n, rounds int) []error {
 	t.Helper()
+	errs, _ := hearClients(t, role, dir, n, rounds)
+	return errs
+}
+
+// hearClients returns what they said as well.
+func hearClients(t testing.TB, role string, dir string, n, rounds int) (errs []error, said [][]byte) {
+	t.Helper()
 	gate, open, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -60,14 +67,14 @@ func runClients(t testing.TB, role string, dir string, n, rounds int) []error {
 		}
 	})
 	defer watchdog.Stop()
-	errs := make([]error, n)
+	errs, said = make([]error, n), make([][]byte, n)
 	for i, p := range procs {
-		io.Copy(io.Discard, p.stdout)
+		said[i], _ = io.ReadAll(p.stdout)
 		if err := p.cmd.Wait(); err != nil {
 			errs[i] = fmt.Errorf("%v: %s", err, strings.TrimSpace(p.stderr.String()))
 		}
 	}
-	return errs
+	return errs, said
 }
 
 // waitForStart is the other end of runClients.
