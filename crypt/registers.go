@@ -7,9 +7,10 @@ import "golang.org/x/sys/unix"
 // memory, in the direct map; there they would outlive a wipe, and in a freed
 // task even the process. So they are overwritten
 //
-//	after each use of a key       overwriteRegisters
-//	before a thread waits         BeginWait, and EndWait behind it
-//	before a thread ends          EndThread
+//	after each use of a key             overwriteRegisters
+//	while a thread waits for requests   ReadAtRest
+//	before it waits for anything else   BeginWait, and EndWait behind it
+//	before a thread ends                EndThread
 //
 // The kernel saves a component of this state (SSE, the upper halves of AVX,
 // those of AVX-512, its further registers, its masks) only if it is not in its
@@ -22,7 +23,8 @@ import "golang.org/x/sys/unix"
 // middle of a block, is saved all the same, until it waits the next time.
 
 // BeginWait overwrites all vector registers. Call it on a quiet thread at the
-// end of each piece of work, right before the system call that it waits in.
+// end of each piece of work, right before it waits. The runtime has the last word
+// then, see wait.go: what an earlier switch saved of upper halves may stay.
 func BeginWait() {
 	if !Unprotected {
 		fillRegisters()

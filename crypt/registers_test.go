@@ -32,7 +32,7 @@ func TestRegisters(t *testing.T) {
 	for _, c := range []struct {
 		does  string
 		clean bool
-	}{{"standard open", false}, {"set key", true}, {"seal", true}, {"open", true}, {"standard open, begin wait", true}} {
+	}{{"standard open", false}, {"set key", true}, {"seal", true}, {"open", true}, {"standard open, begin wait", true}, {"standard open, read at rest", true}} {
 		t.Run(c.does, func(t *testing.T) {
 			set, thread := waitingChild(t, c.does)
 			found := map[string]int{}
@@ -40,7 +40,7 @@ func TestRegisters(t *testing.T) {
 			if clean := len(found) == 0; clean != c.clean {
 				t.Errorf("clean is %v, want %v: a thread that waits after this has in its registers, in bytes: %v", clean, c.clean, found)
 			}
-			if strings.HasSuffix(c.does, "begin wait") {
+			if strings.HasSuffix(c.does, "read at rest") {
 				if left := thread.Initial(); len(left) > 0 {
 					t.Errorf("the kernel leaves what it saved before of %v", left)
 				}
@@ -139,6 +139,9 @@ func TestRegistersChild(t *testing.T) {
 	case "standard open, begin wait":
 		_, err = gcm.Open(text[:0], childNonce[:], sealed, aad)
 		BeginWait()
+	case "standard open, read at rest":
+		_, err = gcm.Open(text[:0], childNonce[:], sealed, aad)
+		ReadAtRest(0, text[:1])
 	}
 	unix.Read(0, text[:1])
 	if err != nil {

@@ -126,9 +126,7 @@ func (s *Server) serve(slot int, ready func()) error {
 			continue
 		}
 		s.busy[slot].Store(false)
-		crypt.BeginWait()
-		n, err := unix.Read(s.fuse, r.mem[:slotRequest])
-		crypt.EndWait()
+		n, err := crypt.ReadAtRest(s.fuse, r.mem[:slotRequest])
 		s.beginWork(slot)
 		switch err {
 		case nil:
