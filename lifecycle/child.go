@@ -2,12 +2,16 @@ package lifecycle
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,6 +74,29 @@ func (c *child) kill() {
 	}
 }
 
+// giveUp ends a worker that did not start for that reason, and says how it ended.
+// One whose end of a connection is closed is ending already, as a rule: then
+// killing it would hide whether somebody else had done so, which decides how long
+// to go on (see patience).
+func (c *child) giveUp(why error) error {
+	if !errors.Is(why, os.ErrDeadlineExceeded) {
+		select {
+		case <-c.died:
+		case <-time.After(answerLimit):
+		}
+	}
+	select {
+	case <-c.died:
+	default:
+		c.kill()
+		<-c.died
+	}
+	if end := c.reap(); end != nil {
+		why = fmt.Errorf("%w (%w)", why, end)
+	}
+	return why
+}
+
 // reap says how a dead process ended; nil if it ended by itself.
 func (c *child) reap() error {
 	if c.conn != nil {
@@ -110,6 +137,7 @@ func (c *child) listen() {
 	buf := make([]byte, 64<<10) // for all but the longest lines
 	defer clear(buf)            // names were in it
 	lines.Buffer(buf, replyLimit)
+	lines.Split(wholeLines)
 	for lines.Scan() {
 		var m toKeeper
 		if json.Unmarshal(lines.Bytes(), &m) != nil {
@@ -132,4 +160,13 @@ func (c *child) listen() {
 			}
 		}
 	}
+}
+
+// wholeLines leaves out what a process wrote of a line when it was killed.
+func wholeLines(data []byte, _ bool) (int, []byte, error) {
+	end := bytes.IndexByte(data, '\n')
+	if end < 0 {
+		return 0, nil, nil
+	}
+	return end + 1, data[:end], nil
 }

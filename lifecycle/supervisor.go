@@ -162,16 +162,7 @@ func (s *supervisor) launch() (*child, error) {
 		return c, nil
 	}
 	s.set(nil)
-	select {
-	case <-c.died:
-	default:
-		c.kill()
-		<-c.died
-	}
-	if end := c.reap(); end != nil {
-		err = fmt.Errorf("%w (%w)", err, end)
-	}
-	return nil, err
+	return nil, c.giveUp(err)
 }
 
 func (s *supervisor) begin() (*child, error) {
@@ -279,7 +270,7 @@ func (s *supervisor) handTo(c *child) error {
 			}
 		}
 	}
-	return fmt.Errorf("it took no step for %v", answerLimit)
+	return fmt.Errorf("it took no step for %v: %w", answerLimit, os.ErrDeadlineExceeded)
 }
 
 // begins is what a worker begins with.
