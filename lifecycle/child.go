@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,14 +132,15 @@ func (c *child) relay(said *os.File) {
 func (c *child) listen() {
 	in := &rightsReader{conn: c.conn}
 	defer in.close()
-	lines := bufio.NewScanner(in)
-	buf := make([]byte, 64<<10) // for all but the longest lines
-	defer clear(buf)            // names were in it
-	lines.Buffer(buf, replyLimit)
-	lines.Split(wholeLines)
-	for lines.Scan() {
+	lines := newLineReader(in)
+	defer lines.end()
+	for {
+		line, err := lines.next()
+		if err != nil {
+			return
+		}
 		var m toKeeper
-		if json.Unmarshal(lines.Bytes(), &m) != nil {
+		if json.Unmarshal(line, &m) != nil {
 			c.kill()
 			return
 		}
@@ -160,13 +160,4 @@ func (c *child) listen() {
 			}
 		}
 	}
-}
-
-// wholeLines leaves out what a process wrote of a line when it was killed.
-func wholeLines(data []byte, _ bool) (int, []byte, error) {
-	end := bytes.IndexByte(data, '\n')
-	if end < 0 {
-		return 0, nil, nil
-	}
-	return end + 1, data[:end], nil
 }

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"os/exec"
@@ -41,17 +40,5 @@ func TestGivenUpWhileItEnds(t *testing.T) {
 			t.Errorf("%s: %v", c.script, err)
 		}
 		cmd.Process.Release()
-	}
-}
-
-func TestWholeLines(t *testing.T) {
-	lines := bufio.NewScanner(strings.NewReader("{}\n\n{\"a\":1}\n{\"b"))
-	lines.Split(wholeLines)
-	var got []string
-	for lines.Scan() {
-		got = append(got, lines.Text())
-	}
-	if strings.Join(got, "|") != `{}||{"a":1}` || lines.Err() != nil {
-		t.Errorf("%q, %v", got, lines.Err())
 	}
 }

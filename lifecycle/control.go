@@ -142,7 +142,9 @@ func (c *control) serve(handle func(request) reply, logf func(string, ...any)) {
 func (c *control) talk(conn *net.UnixConn) {
 	send := func(r reply) error {
 		r.V = protocolVersion
-		line, err := encode(r)
+		line, err := r.encode()
+		defer clear(line)
+		r.forget()
 		if err == nil {
 			conn.SetWriteDeadline(time.Now().Add(requestTimeout))
 			_, err = conn.Write(line)

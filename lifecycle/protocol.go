@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,10 +78,39 @@ type reply struct {
 	Busy   bool         `json:"busy,omitempty"`   // unmounted while in use
 	Status *Status      `json:"status,omitempty"`
 
+	content []byte // of Status, as the worker wrote it
+
 	Lease    *Lease `json:"lease,omitempty"`
 	Released int    `json:"released,omitempty"` // leases
 	//lint:ignore U1000 the build with tag tokenfs_reveal has fields in it
 	revelation
+}
+
+// encode puts what the worker wrote of the content into the status. The keeper does
+// not decode it: the names of files would be about on its heap, and outlive a wipe.
+func (r reply) encode() ([]byte, error) {
+	line, err := encode(r)
+	if err != nil || r.Status == nil || r.content == nil {
+		return line, err
+	}
+	nothing, err := json.Marshal(r.Status.Content)
+	if err != nil {
+		return nil, err
+	}
+	const field = `"content":`
+	before, after, found := bytes.Cut(line, append([]byte(field), nothing...))
+	if !found {
+		return nil, errors.New("internal error: a status without content")
+	}
+	return slices.Concat(before, []byte(field), r.content, after), nil
+}
+
+// forget clears names of files when the reply was sent.
+func (r reply) forget() {
+	clear(r.content)
+	for _, f := range r.Failed {
+		clear(f.Path)
+	}
 }
 
 // FailedPath is a path that could not be wiped.
@@ -143,7 +172,7 @@ func parseRequest(line []byte) (request, error) {
 		return r, faultf(BadRequest, "request: unknown verb %.40q", r.Verb)
 	}
 	for _, p := range r.Paths {
-		if err := checkRelative(string(p)); err != nil {
+		if err := checkRelative(p); err != nil {
 			return r, err
 		}
 	}
@@ -188,16 +217,28 @@ func checkSkeleton(folders []fs.Folder) error {
 	return nil
 }
 
-// checkRelative refuses whatever could mean something outside the mount.
-func checkRelative(p string) error {
+// checkRelative refuses whatever could mean something outside the mount. It makes no
+// copy of p, which would stay on the heap.
+func checkRelative(p []byte) error {
 	switch {
 	case len(p) >= unix.PathMax:
 		return faultf(BadRequest, "path of %d bytes: the longest is %d", len(p), unix.PathMax-1)
-	case p == "" || p[0] == '/' || bytes.IndexByte([]byte(p), 0) >= 0 || p != path.Clean(p) ||
-		p == ".." || len(p) > 2 && p[:3] == "../":
+	case string(p) == ".":
+		return nil
+	case bytes.IndexByte(p, 0) >= 0 || !cleanParts(p):
 		return faultf(BadRequest, "path %.80q: must be relative to the mount, without . and ..", p)
 	}
 	return nil
+}
+
+// cleanParts says whether each part between slashes is a name.
+func cleanParts(p []byte) bool {
+	for part := range bytes.SplitSeq(p, []byte("/")) {
+		if len(part) == 0 || string(part) == "." || string(part) == ".." {
+			return false
+		}
+	}
+	return true
 }
 
 func encode(v any) ([]byte, error) {

@@ -77,7 +77,8 @@ type MemoryStatus struct {
 	InodesWanted int    `json:"inodes_wanted"`
 }
 
-func (d *daemon) status() Status {
+// status also returns the content as the worker wrote it, which the caller clears.
+func (d *daemon) status() (Status, []byte) {
 	w, pid, restarts, err := d.worker.status()
 	if err != nil {
 		d.journal.logf("status: %v", err)
@@ -90,7 +91,6 @@ func (d *daemon) status() Status {
 		FormatVersion: StatusVersion,
 		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades, d.run.private()},
 		Program:       d.programStatus(),
-		Content:       w.Content,
 		Worker:        WorkerStatus{pid, restarts},
 		Processes:     d.processes(),
 		AEAD:          "AES-256-GCM",
@@ -107,7 +107,7 @@ func (d *daemon) status() Status {
 		},
 		Messages: d.journal.messages(),
 		Session:  d.session.status(),
-	}
+	}, w.Content
 }
 
 func (d *daemon) protections(m crypt.MemoryStatus) []Protection {

@@ -14,8 +14,8 @@ func (d *daemon) handle(r request) (answer reply) {
 	answer.Dev = d.mount.entry.Dev
 	switch r.Verb {
 	case verbStatus:
-		s := d.status()
-		answer.Status = &s
+		s, content := d.status()
+		answer.Status, answer.content = &s, content
 	case verbWipe:
 		if r.Paths == nil {
 			if err := d.worker.wipe(); err != nil {
@@ -65,6 +65,7 @@ func (d *daemon) wipePath(p []byte, answer *reply) {
 	n, err := d.worker.wipePath(p)
 	answer.Files += n
 	if err == nil {
+		clear(p)
 		return
 	}
 	kind := Failed

@@ -46,8 +46,8 @@ func TestWithin(t *testing.T) {
 		if got, err := within(doors, in); err != nil || got != want {
 			t.Errorf("%q: %q, %v, want %q", in, got, err, want)
 		}
-		if got, err := within(doors, in); err == nil && got != "." && checkRelative(got) != nil {
-			t.Errorf("%q: the daemon would refuse %q: %v", in, got, checkRelative(got))
+		if got, err := within(doors, in); err == nil && got != "." && checkRelative([]byte(got)) != nil {
+			t.Errorf("%q: the daemon would refuse %q: %v", in, got, checkRelative([]byte(got)))
 		}
 	}
 	for in, word := range map[string]string{

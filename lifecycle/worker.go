@@ -72,7 +72,7 @@ type toKeeper struct {
 }
 
 type workerStatus struct {
-	Content fs.Status          `json:"content"`
+	Content json.RawMessage    `json:"content"` // an fs.Status; the keeper passes it on, see reply.encode
 	Memory  crypt.MemoryStatus `json:"memory"`
 	PSS     int64              `json:"pss"`
 }
@@ -262,7 +262,10 @@ func (w *workerProcess) do(m toWorker) (answer toKeeper) {
 	var err error
 	switch m.Verb {
 	case verbStatus:
-		answer.Status = &workerStatus{w.server.Status(), w.memory.Status(), w.measure()}
+		st := &workerStatus{Memory: w.memory.Status(), PSS: w.measure()}
+		if st.Content, err = json.Marshal(w.server.Status()); err == nil {
+			answer.Status = st
+		}
 	case verbWipe:
 		if m.Path == nil {
 			err = w.server.Wipe()

@@ -345,8 +345,12 @@ func TestTargetsAreSealed(t *testing.T) {
 func TestWipeForgetsNames(t *testing.T) {
 	s := newSubject(t, "off")
 	var names scan.Set
+	var first string
 	for i := range 200 {
 		name := fmt.Sprintf("%x", rand.Text())
+		if i == 0 {
+			first = name
+		}
 		if err := names.Add(fmt.Sprint("name ", i), []byte(name)); err != nil {
 			t.Fatal(err)
 		}
@@ -357,6 +361,9 @@ func TestWipeForgetsNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// What the keeper passes on has names in it, too.
+	s.Run(t, "status", "--json")
+	s.Run(t, "wipe", filepath.Join(s.Dir, first))
 	found := func() (n int) {
 		for _, pid := range s.PIDs(t) {
 			rep, err := scan.Process(pid, &names)
