@@ -113,7 +113,7 @@ func look(args []string) error {
 				wanted = append(wanted, s)
 			}
 		}
-		if *live {
+		if *live && !*off {
 			region = t.Frames["keys"]
 		}
 	}

@@ -256,13 +256,19 @@ state_panic() {
 state_hibernated() {
 	over
 	as root 'swapon /dev/nvme2n1 2>/dev/null; cat /sys/block/nvme2n1/dev >/sys/power/resume
-		{ echo shutdown >/sys/power/disk && echo disk >/sys/power/state; } 2>&1' >"$work/hibernated" &
-	asleep=$!
+		{ echo shutdown >/sys/power/disk && echo disk >/sys/power/state; } 2>&1; echo refused' >"$work/hibernated" &
 	for _ in $(seq 300); do
-		kill -0 "$machine_pid" 2>/dev/null || { note='an image was written, and the machine is off'; look_at_secrets -off; return; }
-		kill -0 $asleep 2>/dev/null || break
+		if is_off; then
+			note='an image was written, and the machine is off'
+			look_at_secrets -off -live
+			return
+		fi
+		! grep -q '^refused' "$work/hibernated" || break
 		sleep 1
 	done
-	note="refused: $(tail -n 1 "$work/hibernated")"
+	note="refused: $(head -n 1 "$work/hibernated")"
 	look_at_secrets -live
 }
+
+# is_off: QEMU has ended; a child of another shell is a zombie by then.
+is_off() { ! kill -0 "$machine_pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$machine_pid/status"; }
