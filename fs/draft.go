@@ -318,7 +318,7 @@ func (s *Server) tidy(at time.Time) {
 		}
 	}
 	s.room(0)
-	if s.discardFormer(false) {
+	if s.discardFormer(false, at) {
 		s.tx.commit()
 	}
 	if len(s.versions.all) > 0 {

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,8 +51,13 @@ func (s *Server) opened(r *request, n *inode, flags, openIn uint32) uint32 {
 	writes := flags&unix.O_ACCMODE != unix.O_RDONLY && flags&unix.O_APPEND == 0
 	switch {
 	case flags&unix.O_TRUNC == 0:
-		if writes && s.cfg.WholeSaves && s.handles.find(fh) < 0 {
+		if !s.cfg.WholeSaves || s.handles.find(fh) >= 0 {
+			break
+		}
+		if writes {
 			s.letGo(s.handles.put(fh, 0, 0))
+		} else if flags&unix.O_ACCMODE == unix.O_RDONLY && n.size > 0 && n.size <= maxIO {
+			s.letGo(s.handles.put(fh, n.data.id, 0)) // see source
 		}
 	case writes && s.mayDraft(n):
 		s.beginDraft(r, n, fh, 0, now())
@@ -180,7 +186,7 @@ func (s *Server) writeWhatFits(r *request, n *inode, off int64, data []byte) (in
 // be kept then cannot be: rewriting comes first.
 func (s *Server) makeRoom(v *version, at int64) bool {
 	switch {
-	case s.discardFormer(true):
+	case s.discardFormer(true, time.Time{}):
 	case v != nil && at < v.grace && v.of.pages() > 0:
 		s.commit(v)
 	default:

@@ -9,10 +9,11 @@ import (
 // no two requests of a connection the same number, so no worker gives out what
 // another one has given out, and an OPEN that is served again answers the same.
 //
-// Two things are known of a handle that has no draft, both in memory that
+// Three things are known of a handle that has no draft, all in memory that
 // outlives the process, beside the slots:
 //
 //	which contents of its file it has begun to read, at offset 0
+//	which contents there were when it was opened to read, and nothing was read yet
 //	that it may write and nothing was done through it yet
 //
 // There is room for handleCount of them. Where more meet, the oldest gives way:
@@ -28,8 +29,8 @@ const (
 // handles is the table, in columns.
 type handles struct {
 	fh   *[handleCount]uint64 // 0: nobody
-	id   *[handleCount]uint64 // of the contents that it reads; 0: nothing done yet
-	read *[handleCount]uint64 // the READ that began, or came to the end: unique<<1 | end
+	id   *[handleCount]uint64 // of the contents that it reads; 0: it may write, and nothing was done yet
+	read *[handleCount]uint64 // the READ that began, or came to the end: unique<<1 | end; 0: none yet
 }
 
 const readEnd = 1
@@ -97,6 +98,9 @@ func (h handles) drop(fh uint64) (lost uint64) {
 	atomic.StoreUint64(&h.fh[i], 0)
 	return h.id[i]
 }
+
+// begun says whether something was read of the contents that the handle at i reads.
+func (h handles) begun(i int) bool { return h.id[i] != 0 && h.read[i] != 0 }
 
 // fresh says whether a handle may write and nothing was done through it yet.
 func (h handles) fresh(fh uint64) bool {

@@ -334,7 +334,7 @@ func (s *Server) applyContents(kind byte, n *inode, r *reader) bool {
 func (s *Server) applyVersion(n *inode, r *reader) bool {
 	of := r.u64()
 	d := draft{fh: r.u64(), thread: uint32(r.u64()), owner: r.u64(), flags: r.u64(), last: time.Now()}
-	if d.has(draftWritten) {
+	if d.fh == 0 || d.has(draftWritten) {
 		d.first = d.last
 	}
 	delete(s.inodes, n.ino)

@@ -30,7 +30,7 @@ type draft struct {
 	flags  uint64
 
 	// Not in the log: a successor counts from its own beginning.
-	first, last time.Time // written
+	first, last time.Time // written; of a former version, when another took its place
 }
 
 // Flags of a draft.
@@ -129,8 +129,9 @@ func (s *Server) move(from, to *inode) {
 // as long as somebody reads it.
 func (s *Server) replace(v *version) {
 	n := v.of
-	if s.reading(n.data.id) {
-		former := s.newVersion(n, draft{})
+	if s.reading(n, n.data.id, n.size <= maxIO) {
+		s.boundFormer(n)
+		former := s.newVersion(n, draft{first: time.Now()})
 		former.size = n.size
 		s.tx.punch(n.ino, 0, noEnd)
 		s.tx.write(former.inode)
@@ -164,6 +165,10 @@ func (s *Server) discardVersions(n *inode) {
 // A handle that has begun to read at offset 0 goes on with the same contents
 // until it has come to their end: a save between two READs would join the
 // beginning of one version and the end of another.
+//
+// Node and .NET ask for a file's size first, and read as much in one go: after a save
+// in between they would have the beginning of a longer version. Who reads exactly as
+// much as there was since it was opened, and that was moments ago, gets that.
 
 // source is what a READ finds: the draft that its handle writes, the contents that
 // it has begun to read, or what the file holds now; for a process that has written
@@ -182,7 +187,7 @@ func (s *Server) source(r *request, n *inode) *inode {
 		from = v.inode
 	}
 	i := s.handles.find(in.Fh)
-	begun := i >= 0 && s.handles.id[i] != 0
+	begun := i >= 0 && s.handles.begun(i)
 	again := begun && s.handles.read[i]>>1 == r.in.Unique
 	switch {
 	case again, begun && in.Offset > 0 && s.handles.read[i]&readEnd == 0:
@@ -192,11 +197,65 @@ func (s *Server) source(r *request, n *inode) *inode {
 		return n
 	case !s.cfg.WholeSaves, r.again:
 	case in.Offset == 0:
+		if i >= 0 && !begun && from == n {
+			from = s.asked(n, s.handles.id[i], int64(in.Size))
+		}
 		s.letGo(s.handles.put(in.Fh, from.data.id, r.in.Unique<<1))
 	default:
 		s.letGo(s.handles.drop(in.Fh))
 	}
 	return from
+}
+
+// asked is what a first READ of that size finds, by a handle that was opened when
+// there were contents with that number.
+func (s *Server) asked(n *inode, id uint64, size int64) *inode {
+	opened := s.versions.former[id]
+	if opened == nil || opened.of != n || size >= n.size {
+		return n
+	}
+	from, last := n, opened.first
+	for _, v := range s.versions.former {
+		if v.of == n && v.size == size && !v.first.Before(last) {
+			from, last = v.inode, v.first
+		}
+	}
+	return from
+}
+
+// formerMost bounds how many versions are kept of a file because somebody may have
+// asked for the size of one.
+const formerMost = 8
+
+// boundFormer erases the oldest of them if there are as many. Who was there for that
+// counts as opened when the next one was there.
+func (s *Server) boundFormer(n *inode) {
+	if n.versions < formerMost {
+		return
+	}
+	var list []*version
+	for id, v := range s.versions.former {
+		if v.of == n && !s.reading(n, id, false) {
+			list = append(list, v)
+		}
+	}
+	if len(list) < formerMost/2 {
+		return
+	}
+	slices.SortFunc(list, func(a, b *version) int { return a.first.Compare(b.first) })
+	for i, id := range s.handles.id {
+		if id == list[0].data.id && s.handles.read[i] == 0 {
+			atomic.StoreUint64(&s.handles.id[i], list[1].data.id)
+		}
+	}
+	s.discardVersion(list[0])
+}
+
+// earlier says whether others took the place of the first contents of n before they
+// did of the second.
+func (vs *versions) earlier(n *inode, first, second uint64) bool {
+	v, w := vs.former[first], vs.former[second]
+	return v != nil && v.of == n && (w == nil || v.first.Before(w.first))
 }
 
 // holding finds a version of n by the number of its contents.
@@ -215,18 +274,26 @@ func (vs *versions) holding(n *inode, id uint64) *version {
 // atEnd notes that a READ through fh has found the end. What it read stays until
 // the answer is out: a successor may have to answer again.
 func (s *Server) atEnd(r *request, fh uint64) {
-	if i := s.handles.find(fh); i >= 0 && s.handles.id[i] != 0 && !r.again {
+	if i := s.handles.find(fh); i >= 0 && s.handles.begun(i) && !r.again {
 		atomic.StoreUint64(&s.handles.read[i], r.in.Unique<<1|readEnd)
 	}
 }
 
-// reading says whether anybody goes on reading these contents.
-func (s *Server) reading(id uint64) bool {
+// reading says whether anybody goes on reading these contents of n or, if that is
+// asked, whether anybody has opened it, by the time that others took their place, who
+// may have asked for their size.
+func (s *Server) reading(n *inode, id uint64, mayBegin bool) bool {
 	for i, other := range s.handles.id {
-		if other == id && s.handles.fh[i] != 0 {
-			if read := s.handles.read[i]; read&readEnd == 0 || s.inSlot(read>>1) {
+		if other == 0 || s.handles.fh[i] == 0 {
+			continue
+		}
+		switch read := s.handles.read[i]; {
+		case read == 0:
+			if mayBegin && (other == id || s.versions.earlier(n, other, id)) {
 				return true
 			}
+		case other == id && (read&readEnd == 0 || s.inSlot(read>>1)):
+			return true
 		}
 	}
 	return false
@@ -243,19 +310,27 @@ func (s *Server) inSlot(unique uint64) bool {
 	return false
 }
 
-// letGo notes that a handle reads these contents no more.
+// letGo notes that a handle reads these contents no more, nor any that took their
+// place.
 func (s *Server) letGo(id uint64) {
-	if v := s.versions.former[id]; v != nil && !s.reading(id) {
-		s.discardVersion(v)
+	v := s.versions.former[id]
+	if v == nil {
+		return
+	}
+	n := v.of
+	for id, v := range s.versions.former {
+		if v.of == n && !s.reading(n, id, true) {
+			s.discardVersion(v)
+		}
 	}
 }
 
-// discardFormer erases former versions: all of them, or those that nobody reads.
-// Those who still do go on with what the file holds now, as on tmpfs. It says
-// whether there were any.
-func (s *Server) discardFormer(all bool) (any bool) {
+// discardFormer erases former versions: all of them, or those that nobody reads at
+// that time. Those who still do go on with what the file holds now, as on tmpfs. It
+// says whether there were any.
+func (s *Server) discardFormer(all bool, at time.Time) (any bool) {
 	for id, v := range s.versions.former {
-		if all || !s.reading(id) {
+		if all || !s.reading(v.of, id, at.Sub(v.first) < draftIdle) {
 			s.discardVersion(v)
 			any = true
 		}

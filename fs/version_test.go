@@ -171,3 +171,57 @@ func TestFormerVersionsGoWithTheirReaders(t *testing.T) {
 		t.Errorf("%d pages are in use, want %d", b.usedPages, pages)
 	}
 }
+
+// Who has asked for the size of a file, and reads as much in one go, gets that version
+// as a whole if a longer one took its place in between.
+func TestLoadOfASizeThatWasAsked(t *testing.T) {
+	longer := text('l', 20000)
+	for _, c := range []struct {
+		name string
+		next []byte
+		size int
+		then func(t *testing.T, b *bench)
+		want []byte
+	}{
+		{"a longer version", longer, len(before), nil, before},
+		{"and then another one", longer, len(before), func(t *testing.T, b *bench) { b.save(t, 2, text('m', 30000)) }, before},
+		{"a longer version, and another worker", longer, len(before), func(t *testing.T, b *bench) { b.succeed(t) }, before},
+		{"not the first one since", longer, len(longer), func(t *testing.T, b *bench) { b.save(t, 2, text('m', 30000)) }, longer},
+		{"one of the last of many", longer, 11_700, func(t *testing.T, b *bench) {
+			for i := range 20 {
+				b.save(t, 2, text(byte('A'+i), 10_000+100*i))
+			}
+			if n := len(b.versions.former); n > formerMost {
+				t.Errorf("%d versions are kept", n)
+			}
+		}, text('R', 11_700)},
+		{"a shorter version", after, len(before), nil, after},
+		{"a buffer of another size", longer, len(before) + 1, nil, longer[:len(before)+1]},
+		{"long ago", longer, len(before), func(t *testing.T, b *bench) { b.tidyAt(time.Now().Add(draftIdle)) }, longer[:len(before)]},
+		{"read through another handle before", longer, len(before), func(t *testing.T, b *bench) { b.load(t, 2) }, before},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, node, fh := newLoad(t)
+			b.save(t, node, c.next)
+			if c.then != nil {
+				c.then(t, b)
+			}
+			got, errno := b.readBy(node, fh, 0, c.size)
+			b.must(t, "read", errno)
+			if !bytes.Equal(got, c.want) {
+				t.Errorf("%d bytes %.10q, want %d %.10q", len(got), got, len(c.want), c.want)
+			}
+			if c.size != len(before)+1 && bytes.Equal(got, c.want) && c.name != "long ago" {
+				if got, _ := b.readBy(node, fh, uint64(len(got)), 10); len(got) != 0 {
+					t.Errorf("%d bytes come behind the end", len(got))
+				}
+				b.r.finish()
+			}
+			b.must(t, "release", b.releaseBy(node, fh))
+			b.tidyAt(time.Now().Add(draftIdle))
+			if len(b.versions.all) != 0 {
+				t.Errorf("%d versions are left", len(b.versions.all))
+			}
+		})
+	}
+}
