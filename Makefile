@@ -16,7 +16,7 @@ WAITING  = ./integration/test/faults
 APPS     = tokenfs/integration/test/clients
 LOGIN    = tokenfs/integration/test/login tokenfs/integration/test/pam
 # Of the programs that test-apps runs, what needs no more than Debian's MSAL.
-FEW_APPS = 'TestSearchFinds|TestMSALPython$$|GitCredential/^linked$$'
+FEW_APPS = 'TestSearchFinds|TestMSALPython$$|GitCredential/^linked$$|TestLoadsMeetSaves/(Python|NET)'
 ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
 TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROOTS) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
 
@@ -163,9 +163,10 @@ packages: ## what the tests need from Debian or Ubuntu
 
 .PHONY: test-long
 test-long: packages ## the long forms: a million random operations, 200 memory samples
-	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000
+	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000 -draft.reads 1000000 -draft.kills 1000
 	$(GO) test -count=1 -v -timeout 60m ./integration/test/hygiene -samples 200
 	$(GO) test -count=1 -v -timeout 60m ./integration/test/faults -many -thorough -pauses 1000
+	$(GO) test -count=1 -v -timeout 60m $(APPS) -run TestLoadsMeetSaves -race.loads 1000000
 
 .PHONY: test-apps
 test-apps: ## real programs sign in: installs them from Debian, npm and the Go proxy

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "build tokenfs: %v\n%s", err, out)
 		os.Exit(1)
 	}
-	for _, script := range []string{"python/app.py", "python/unlocked.py", "node/app.mjs", "node/identity.mjs"} {
+	for _, script := range []string{"python/app.py", "python/race.py", "node/race.mjs", "node/app.mjs", "node/identity.mjs"} {
 		b, err := os.ReadFile(filepath.Join("testdata", script))
 		if err != nil {
 			panic(err)

@@ -4,7 +4,7 @@
 // .NET, which neither Debian nor a package registry of the tests has.
 //
 // Usage: gcm VERB CACHE STORE [COUNT], with the verbs of app.py. Without a
-// STORE (-) there is only the cache, as for Azure PowerShell.
+// STORE (-) there is only the cache, as for Azure PowerShell. gcm race: see race.go.
 package main
 
 import (
@@ -30,6 +30,13 @@ const (
 
 func main() {
 	count := 1
+	if os.Args[1] == "race" {
+		if err := race(os.Args[2], os.Args[3], os.Args[len(os.Args)-1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) > 4 {
 		count, _ = strconv.Atoi(os.Args[4])
 	}

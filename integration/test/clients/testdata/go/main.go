@@ -3,7 +3,7 @@
 //
 // Usage: apps msal VERB CACHE [COUNT], with the verbs of app.py;
 // apps azidentity VERB RECORD, with login and use: it chooses the place of its
-// cache by itself, and remembers in RECORD who signed in.
+// cache by itself, and remembers in RECORD who signed in; apps race, see race.go.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 const scope = "https://management.azure.com/.default"
 
 func main() {
-	f := map[string]func([]string) error{"msal": msal, "azidentity": identity, "version": version}[os.Args[1]]
+	f := map[string]func([]string) error{"msal": msal, "azidentity": identity, "version": version, "race": race}[os.Args[1]]
 	if err := f(os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
