@@ -26,7 +26,8 @@
 // slots. A record carries the request it is of and its result: a request that
 // was recorded is answered again, not served again; one that was served twice and
 // ended the process both times is answered with EIO (blame.go). Node ids are inode numbers
-// and are never used twice; open files have no state here.
+// and are never used twice. What must be known of an open file stands in the log, if it
+// is being saved (draft.go), or else in the memory beside the slots (handle.go).
 //
 // # The beginning of a session
 //
@@ -43,6 +44,15 @@
 //	POSIX ACLs                supported              EOPNOTSUPP
 //	chattr, lsattr            supported              ENOTTY
 //	statfs type               TMPFS_MAGIC            FUSE_SUPER_MAGIC
+//	cutting a file of up to   others find nothing,   others find what was there,
+//	  1 MiB to nothing, and     then more and more     until it is closed, synced,
+//	  writing it                                       or not written for 2 s; if
+//	                                                   its writer is killed first,
+//	                                                   also from then on. Its mtime
+//	                                                   is that of the close: see
+//	                                                   Config.WholeSaves, draft.go
+//	reading a file from its   what is there at each  one version, to its end
+//	  beginning                 read
 //	full filesystem           ENOSPC                 a file of up to 1 MiB that
 //	                                                 was truncated may be written
 //	                                                 again, to its size and

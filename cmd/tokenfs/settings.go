@@ -71,7 +71,7 @@ var keys = map[string]func(s *settings, value string) error{
 }
 
 func defaults() settings {
-	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes, plainSaves: true,
+	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
 		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
 }
 

@@ -60,9 +60,9 @@ MOUNTPOINT must be an empty directory of yours, and is made if only it is missin
   --inodes N         how many files, directories and other nodes (default 65536)
   --secretmem MODE   keep keys outside the kernel's own map of memory, which also
                      forbids hibernation: auto where possible (default), on, off
-  --whole-saves MODE on: a file that is cut and written again is as it was to others
-                     until its writer closes it, and stays so if that is killed
-                     first; off (default): as on tmpfs, at once
+  --whole-saves MODE on (default): a file that is cut and written again is as it was
+                     to others until its writer closes it, and stays so if that
+                     is killed first; off: as on tmpfs, at once
   -o, --options OPTION,...
                      mount options: ro, noexec, noatime, sync, dirsync and, for
                      root, allow_other; nosuid and nodev are always on
@@ -311,7 +311,7 @@ has a setting decides.
                                                      them; 1M to 16G
   --inodes       TOKENFS_INODES        inodes        16 to 1048576
   --secretmem    TOKENFS_SECRETMEM     secretmem     auto, on or off
-  --whole-saves  TOKENFS_WHOLE_SAVES   whole-saves   on or off
+  --whole-saves  TOKENFS_WHOLE_SAVES   whole-saves   on (default) or off
   -o             TOKENFS_OPTIONS       options       mount options with commas
   --on-logout    TOKENFS_ON_LOGOUT     on-logout     wipe or keep
   --grace        TOKENFS_GRACE         grace         as 30s, 5m or 1h30m; up to 720h
