@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 		plotterMain()
 	case heirName:
 		heirMain()
+	case victimName:
+		victimMain()
 	}
 	os.Exit(m.Run())
 }
