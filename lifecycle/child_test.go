@@ -42,3 +42,22 @@ func TestGivenUpWhileItEnds(t *testing.T) {
 		cmd.Process.Release()
 	}
 }
+
+// A stopped worker answers nobody, so it is ended at once, which is not the
+// keeper's doing.
+func TestStoppedWorkerIsEnded(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	worker := &child{died: make(chan struct{}), logf: t.Logf}
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &worker.fd}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	worker.pid = cmd.Process.Pid
+	go worker.await()
+	cmd.Process.Signal(syscall.SIGSTOP)
+	<-worker.died
+	if err := worker.reap(); !errors.As(err, new(killed)) {
+		t.Error(err)
+	}
+	cmd.Process.Release()
+}

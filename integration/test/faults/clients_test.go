@@ -53,7 +53,7 @@ func TestClientsEndInMidRequest(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			within(t, 5*time.Second, "its end", func() { client.Wait() })
+			timed(t, "its end", func() { client.Wait() })
 			ws := client.ProcessState.Sys().(syscall.WaitStatus)
 			if s.signal == unix.SIGINT {
 				if !strings.Contains(said.String(), "ended 0") {

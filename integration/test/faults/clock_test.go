@@ -54,7 +54,7 @@ func TestClockJumps(t *testing.T) {
 	for _, by := range jumps {
 		jump(by)
 		old := u.Status().Worker.PID
-		within(t, 15*time.Second, "clock "+by.String()+" off: a killed worker's successor", func() {
+		timed(t, "clock "+by.String()+" off: a killed worker's successor", func() {
 			unix.Kill(old, unix.SIGKILL)
 			u.Shell("cat " + u.Path("cache") + " > /dev/null; touch " + u.Path("x"))
 		})
@@ -66,7 +66,7 @@ func TestClockJumps(t *testing.T) {
 		unix.Kill(stopped, unix.SIGSTOP)
 		client := inBackground(u, "touch "+u.Path("y"))
 		jump(-by)
-		within(t, 15*time.Second, "a stopped worker's successor", func() {
+		timed(t, "a stopped worker's successor", func() {
 			if said := <-client; said != "" {
 				t.Error(said)
 			}

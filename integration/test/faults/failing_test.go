@@ -17,7 +17,10 @@ const workerRole = "tokenfs-worker"
 // middle of it: that worker goes on, or the next one, and nothing is lost.
 func TestWorkerWithCallsRefused(t *testing.T) {
 	for what, signal := range map[string]unix.Signal{"refused": 0, "killed": unix.SIGKILL, "terminated": unix.SIGTERM, "interrupted": unix.SIGURG} {
-		t.Run(what, func(t *testing.T) { disturbWorkers(t, signal) })
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			disturbWorkers(t, signal)
+		})
 	}
 }
 
@@ -43,7 +46,7 @@ func disturbWorkers(t *testing.T, signal unix.Signal) {
 			l.set(r)
 			unix.Kill(u.Status().Worker.PID, unix.SIGKILL)
 			count++
-			within(t, 4*time.Second, fmt.Sprintf("%s %d", r.name, n+1), func() {
+			timed(t, fmt.Sprintf("%s %d", r.name, n+1), func() {
 				u.Shell(fmt.Sprintf("test $(cat %[1]s) = %[2]d && echo %[3]d > %[1]s", u.Path("count"), count-1, count))
 			})
 			u.Status() // the worker has come up, and made all its calls
@@ -55,6 +58,28 @@ func disturbWorkers(t *testing.T, signal unix.Signal) {
 		l.set(refusal{})
 		t.Logf("%s: %d calls refused", r.name, hits)
 	}
+	u.Must("unmount")
+	u.NothingLeft()
+}
+
+// Memory that is not in use any more is given back to the kernel. Where that fails it
+// stays the filesystem's, and is used again.
+func TestMemoryThatIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	u := installed.New(t, command(t), installed.Packaged)
+	l, said, code := launch(u, []int{unix.SYS_FALLOCATE}, refusal{nr: unix.SYS_FALLOCATE, errno: unix.ENOMEM, count: everything}, "mount", "--size", "8M")
+	if code != 0 {
+		t.Fatalf("mount: %d, %s", code, said)
+	}
+	u.Shell("echo kept > " + u.Path("kept") + "; head -c 4M /dev/urandom > " + u.Top + "/large")
+	u.Shell("for i in 1 2 3 4 5 6 7 8; do cp " + u.Top + "/large " + u.Path("large") + " && cmp " + u.Top + "/large " + u.Path("large") + " && rm " + u.Path("large") + " || exit 1; done")
+	if got := u.Shell("cat " + u.Path("kept")); got != "kept\n" {
+		t.Errorf("the other file holds %q", got)
+	}
+	if l.carriedOut() == 0 {
+		t.Error("no memory was given back: nothing was tested")
+	}
+	u.Must("wipe")
 	u.Must("unmount")
 	u.NothingLeft()
 }
@@ -88,7 +113,7 @@ func TestWorkerThatCannotStart(t *testing.T) {
 			l.set(r)
 			unix.Kill(pid, unix.SIGKILL)
 			client := inBackground(u, "cat "+u.Path("x"))
-			within(t, 15*time.Second, "giving up", func() {
+			timed(t, "giving up", func() {
 				got := <-client
 				if strings.Contains(got, "secret") || got == "" {
 					t.Errorf("the client that waited read %q", got)

@@ -41,7 +41,7 @@ var (
 )
 
 // command builds the command once for all tests.
-func command(t *testing.T, tags ...string) string {
+func command(t testing.TB, tags ...string) string {
 	t.Helper()
 	building.Lock()
 	defer building.Unlock()
@@ -107,13 +107,15 @@ func (o orders) during(kind uint32) { binary.NativeEndian.PutUint32(o[4:], kind)
 // done says whether it was carried out.
 func (o orders) done() bool { return atomic.LoadUint32((*uint32)(unsafe.Pointer(&o[0]))) == 0 }
 
-// within fails the test if f takes longer.
-func within(t testing.TB, limit time.Duration, what string, f func()) {
+// timed logs how long f takes. How long it may take is up to the machine and what
+// else that does; only what hangs fails.
+func timed(t testing.TB, what string, f func()) {
 	t.Helper()
+	const hangs = 2 * time.Minute
 	start := time.Now()
 	f()
-	if took := time.Since(start); took > limit {
-		t.Errorf("%s took %v, more than %v", what, took, limit)
+	if took := time.Since(start); took > hangs {
+		t.Errorf("%s took %v", what, took)
 	} else {
 		t.Logf("%s took %v", what, took.Round(time.Millisecond))
 	}

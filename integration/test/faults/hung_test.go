@@ -67,11 +67,7 @@ func TestKeeperNeedsNoWorker(t *testing.T) {
 				u.Must("mount")
 				u.Shell("echo secret > " + u.Path("x"))
 				end := begin(u, o)
-				limit := 5 * time.Second
-				if affliction == "stopped" { // which the keeper sees at once
-					limit = answerLimit * 3 / 4
-				}
-				within(t, limit, verb, func() { u.Must(verb) })
+				timed(t, verb, func() { u.Must(verb) })
 				switch verb {
 				case "status":
 					end()
@@ -120,7 +116,7 @@ func TestClientsGoOnWhenTheWorkerHangs(t *testing.T) {
 			u.Shell("echo first > " + u.Path("log"))
 			before := u.Status().Worker
 			hang(u, o)
-			within(t, 3500*time.Millisecond, "a write", func() { u.Shell("echo second >> " + u.Path("log")) })
+			timed(t, "a write", func() { u.Shell("echo second >> " + u.Path("log")) })
 			if !o.done() {
 				t.Error("the worker never hung")
 			}
@@ -190,17 +186,17 @@ func TestStoppedKeeper(t *testing.T) {
 	if err := unix.Kill(s.Mount.PID, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	within(t, time.Second, "reading and writing", func() {
+	timed(t, "reading and writing", func() {
 		if got := u.Shell("echo more >> " + u.Path("x") + " && cat " + u.Path("x")); got != "secret\nmore\n" {
 			t.Errorf("read %q", got)
 		}
 	})
-	within(t, 7*time.Second, "status", func() {
+	timed(t, "status", func() {
 		if said, code := u.Run("status"); code != 4 || !strings.Contains(said, "hangs or is stopped") {
 			t.Errorf("status ended with %d and said %q", code, said)
 		}
 	})
-	within(t, 15*time.Second, "unmount", func() { u.Must("unmount") })
+	timed(t, "unmount", func() { u.Must("unmount") })
 	u.NothingLeft()
 }
 
@@ -212,7 +208,7 @@ func TestKilledKeeper(t *testing.T) {
 	u.Shell("echo secret > " + u.Path("x"))
 	s := u.Status()
 	unix.Kill(s.Mount.PID, unix.SIGKILL)
-	within(t, time.Second, "the end of the worker", func() {
+	timed(t, "the end of the worker", func() {
 		u.Eventually("worker ends", 5*time.Second, func() bool { return installed.Ended(s.Worker.PID) && installed.Ended(s.Mount.PID) })
 	})
 	if left := u.Processes(); len(left) > 0 {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -193,7 +192,7 @@ func runMany(u *installed.User, o manyOrder) (r manyReport) {
 
 var manyFiles = flag.Bool("many", false, "kill workers of 100,000 files instead of 5000")
 
-// A worker is back in time, and knows everything, however much there is, and
+// A worker comes back, and knows everything, however much there is, and
 // also when its predecessors were killed faster than they could start.
 func TestManyFilesAndHandles(t *testing.T) {
 	files, handles, burst := 5000, 1000, 3*time.Second
@@ -214,10 +213,6 @@ func TestManyFilesAndHandles(t *testing.T) {
 	s := u.Status()
 	t.Logf("%d files and %d handles made in %v; pauses after kills: %v; then %d kills in %v; %d restarts; memory %+v, arena %d MiB",
 		files, handles, r.Created, r.Pauses, r.Burst, burst, s.Worker.Restarts, s.Memory, s.Content.Arena>>20)
-	// The others tell more of what else the machine does.
-	if shortest := slices.Min(r.Pauses); shortest > 2*time.Second {
-		t.Errorf("even the shortest pause took %v", shortest)
-	}
 	if s.Worker.Restarts < 10+startLimit || r.Burst < startLimit {
 		t.Errorf("%d restarts after 10 kills and %d", s.Worker.Restarts, r.Burst)
 	}

@@ -239,7 +239,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	group := confine(t, s, 48<<20)
 	alive := true
-	within(t, 60*time.Second, "running out of memory", func() {
+	timed(t, "running out of memory", func() {
 		for i := range 15 { // 60 MB, with a limit of 48 MB
 			if _, code := u.End(u.Program("sh", "-c", fmt.Sprintf("head -c 4000000 /dev/zero > %s%d", u.Path("f"), i))); code != 0 {
 				alive = false

@@ -72,7 +72,7 @@ func TestNoMoreProcesses(t *testing.T) {
 		return refused >= 3
 	})
 	limit("max")
-	within(t, 5*time.Second, "the client's answer", func() {
+	timed(t, "the client's answer", func() {
 		if got := <-client; got != "secret\n" {
 			t.Errorf("the client read %q", got)
 		}

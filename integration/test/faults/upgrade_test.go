@@ -67,7 +67,7 @@ func TestUpgradeToAnUnfitVersion(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(filepath.Dir(u.Command), "unfit"), []byte(how), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		within(t, 20*time.Second, how, func() {
+		timed(t, how, func() {
 			said, code := u.End(u.Program(tokenfs, "upgrade"))
 			if code == 0 || !strings.Contains(said, "rehearsal") || !strings.Contains(said, "the old version goes on") || !strings.Contains(said, word) {
 				t.Errorf("%s: upgrade ended with %d and said %q", how, code, said)
