@@ -58,10 +58,20 @@ func newUser(t *testing.T, uid int) user {
 	output(t, "sh", "-c", copyFiles, "sh", top, dir)
 	output(t, "cp", "-r", filepath.Join(modules, "cache/download"), dir+"/proxy")
 	p := user{uid, dir, []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "GOPROXY=file://" + dir + "/proxy", "GOSUMDB=off"}}
+	cache := strings.TrimSpace(output(t, "go", "env", "GOCACHE"))
 	if uid == os.Getuid() {
-		p.env = append(p.env, "GOCACHE="+strings.TrimSpace(output(t, "go", "env", "GOCACHE")))
+		p.env = append(p.env, "GOCACHE="+cache)
+		return p
+	}
+	output(t, "chown", "-R", fmt.Sprint(uid), dir)
+	// What is compiled already need not be once more: the user has links to it.
+	theirs := dir + "/cache"
+	if out, err := exec.Command("cp", "-al", cache, theirs).CombinedOutput(); err != nil {
+		t.Logf("everything is compiled anew: %v: %.200s", err, out)
+		os.RemoveAll(theirs)
 	} else {
-		output(t, "chown", "-R", fmt.Sprint(uid), dir)
+		output(t, "find", theirs, "-type", "d", "-exec", "chown", fmt.Sprint(uid), "{}", "+")
+		p.env = append(p.env, "GOCACHE="+theirs)
 	}
 	return p
 }
