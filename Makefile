@@ -4,21 +4,31 @@ GO      ?= go
 SHELL    = bash -o pipefail
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-# Packages whose tests search memory or take time; with the race detector they
-# could not. Those of crypt are run both ways.
-MEASURED = ./integration/test/hygiene ./integration/test/scan ./integration/test/demo ./integration/test/torture
-# Packages that want a program without C in it, as the command is: they show what
-# every thread can no longer do, and what is in swap and core dumps.
-PURE     = ./lifecycle/sandbox ./integration/test/attack
-# Packages whose tests need root, to mount what they compare with.
-# Packages whose tests mostly wait, and can do that side by side.
-WAITING  = ./integration/test/faults
-APPS     = tokenfs/integration/test/clients
-LOGIN    = tokenfs/integration/test/login tokenfs/integration/test/pam
-# Of the programs that test-apps runs, what needs no more than Debian's MSAL.
+# The phases of make test. No package is in two of them without a reason.
+#
+# With the race detector: what shares memory between goroutines.
+RACE     = ./cmd/... ./crypt ./fs ./fs/fuse ./integration/apps ./integration/doctor ./lifecycle/...
+# Clients of a command that has the race detector. Theirs would only slow them down,
+# as they share no memory with it. They need root, to mount what they compare with.
+CLIENTS  = ./fs/conformance
+# As the command is shipped, without C and without the detector. Of these, sandbox is
+# in the first phase as well: only without C can every thread be reached, to show
+# what none of them can do any more.
+PLAIN    = ./bench ./docs ./integration/test/attack ./integration/test/entra ./integration/test/mounted ./integration/test/msal \
+           ./integration/test/needs ./integration/test/programs ./integration/test/ram ./integration/test/run ./lifecycle/sandbox ./packaging/...
+# One after the other, since they search memory or keep both processors busy. crypt
+# is in the first phase as well: with the detector it cannot search memory.
+MEASURED = ./integration/test/hygiene ./integration/test/scan ./integration/test/torture ./crypt
+# Side by side, since they mostly wait.
+WAITING  = ./integration/test/faults ./integration/test/demo
+# Users log in to systems in containers.
+LOGIN    = ./integration/test/login ./integration/test/pam
+# Real programs sign in. Of those that test-apps runs, make test runs the ones that
+# need no more than Debian's MSAL.
+APPS     = ./integration/test/clients
 FEW_APPS = 'TestSearchFinds|TestMSALPython$$|GitCredential/^linked$$|TestLoadsMeetSaves/(Python|NET)'
-ROOTS    = $(if $(filter 0,$(shell id -u)),,tokenfs/fs/conformance)
-TESTED   = $(filter-out $(MEASURED:./%=tokenfs/%) $(WAITING:./%=tokenfs/%) $(ROOTS) $(LOGIN) $(APPS),$(shell $(GO) list ./...))
+PHASES   = $(RACE) $(CLIENTS) $(PLAIN) $(MEASURED) $(WAITING) $(LOGIN) $(APPS)
+ROOT     = $(filter 0,$(shell id -u))
 
 .PHONY: build
 build: ## bin/tokenfs, one static file, and bin/tokenfs-pam
@@ -138,19 +148,29 @@ lint: ## staticcheck, and govulncheck where its database can be reached
 device:
 	@test -r /dev/fuse -a -w /dev/fuse || { echo 'make: no /dev/fuse that you may open, so nothing can be mounted: as root try: modprobe fuse; chmod 666 /dev/fuse' >&2; exit 1; }
 
+# What the phases print: the packages, failures, and what was skipped and why.
+QUIETLY  = 2>&1 | awk -f integration/test/quiet.awk || status=1
+
 .PHONY: test
-test: device packages check ## unit, conformance and integration tests
+test: device packages check phases ## unit, conformance and integration tests
 	@echo 'NOT TESTED here: most of $(APPS). Try: make test-apps'
-	@$(if $(ROOTS),echo 'NOT TESTED without root: $(ROOTS). Try: sudo make test')
+	@$(if $(ROOT),,echo 'NOT TESTED without root: $(CLIENTS). Try: sudo make test')
 	@status=0; \
-	$(GO) test -count=1 -v -race -timeout 20m $(TESTED) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 10m $(PURE) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) ./crypt 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -parallel 8 -timeout 10m $(WAITING) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) 2>&1 | awk -f integration/test/quiet.awk || status=1; \
-	$(MAKE) -s fuzz FUZZTIME=5s || status=1; \
+	$(GO) test -count=1 -v -race -timeout 20m $(RACE) $(QUIETLY); \
+	$(if $(ROOT),TOKENFS_TEST_RACE=1 $(GO) test -count=1 -v -timeout 20m $(CLIENTS) $(QUIETLY);) \
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 20m $(PLAIN) $(QUIETLY); \
+	$(GO) test -count=1 -v -p 1 -timeout 20m $(MEASURED) $(QUIETLY); \
+	$(GO) test -count=1 -v -parallel 8 -timeout 20m $(WAITING) $(QUIETLY); \
+	$(GO) test -count=1 -v -p 1 -parallel 6 -timeout 20m $(LOGIN) $(QUIETLY); \
+	$(GO) test -count=1 -v -timeout 20m -run $(FEW_APPS) $(APPS) $(QUIETLY); \
+	$(MAKE) -s fuzz FUZZTIME=2s || status=1; \
 	exit $$status
+
+# A package that is in no phase would never be tested.
+.PHONY: phases
+phases:
+	@missing=$$(comm -23 <($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | sort -u) <($(GO) list $(PHASES) | sort -u)); \
+	test -z "$$missing" || { echo "make: in no phase of make test: $$missing" >&2; exit 1; }
 
 .PHONY: check
 check: ## formatting and vet
@@ -165,7 +185,9 @@ packages: ## what the tests need from Debian or Ubuntu
 test-long: packages ## the long forms: a million random operations, 200 memory samples
 	$(GO) test -count=1 -v -timeout 60m ./fs/conformance -model.ops 1000000 -draft.reads 1000000 -draft.kills 1000
 	$(GO) test -count=1 -v -timeout 60m ./integration/test/hygiene -samples 200
-	$(GO) test -count=1 -v -timeout 60m ./integration/test/faults -many -thorough -pauses 1000
+	$(GO) test -count=1 -v -timeout 60m ./integration/test/faults -many -thorough
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 60m ./integration/test/attack -run UpgradeUnderBlows -thorough
+	$(GO) test -run '^$$' -bench Pause -benchtime 1000x ./integration/test/faults
 	$(GO) test -count=1 -v -timeout 60m $(APPS) -run TestLoadsMeetSaves -race.loads 1000000
 
 .PHONY: test-apps

@@ -22,6 +22,14 @@ import (
 	"tokenfs/integration/test/scan"
 )
 
+// RaceVar in the environment builds the command with the race detector for a test
+// that is built without: a test that is a client, and shares no memory with it, only
+// gets slower by a detector of its own.
+const RaceVar = "TOKENFS_TEST_RACE"
+
+// Race says whether the command is built with the race detector.
+var Race = testRace || os.Getenv(RaceVar) != ""
+
 // Build builds the tokenfs command as it is shipped, but for the build tags,
 // and returns its path. A test run with -race gets a command built with -race.
 func Build(t testing.TB, tags ...string) string {

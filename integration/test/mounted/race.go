@@ -2,5 +2,4 @@
 
 package mounted
 
-// Race says whether this is a build with the race detector.
-const Race = true
+const testRace = true
