@@ -2,6 +2,9 @@ module tokenfs
 
 go 1.26.0
 
+// Systems that tests log in to are built here.
+ignore ./build
+
 require (
 	github.com/elastic/go-seccomp-bpf v1.6.0
 	github.com/godbus/dbus/v5 v5.2.4
