@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,13 +118,18 @@ func (c *child) reap() error {
 	}
 }
 
+// registerLine is a line of the registers that Go's runtime prints when a signal ends
+// the process: eight bytes each, of keys or contents perhaps.
+var registerLine = regexp.MustCompile(`^(r[a-z0-9]+|lr|sp|pc|fault|cs|fs|gs)\s+0x[0-9a-f]+$`)
+
 // relay logs what a worker says that it cannot say otherwise: a runtime error.
 func (c *child) relay(said *os.File) {
 	defer said.Close()
 	lines := bufio.NewScanner(said)
-	for n := 0; lines.Scan(); n++ {
-		if n < 40 {
+	for n := 0; lines.Scan(); {
+		if n < 40 && !registerLine.Match(lines.Bytes()) {
 			c.logf("worker: %s", lines.Text())
+			n++
 		}
 	}
 	io.Copy(io.Discard, said)

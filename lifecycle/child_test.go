@@ -2,8 +2,11 @@ package lifecycle
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,4 +63,34 @@ func TestStoppedWorkerIsEnded(t *testing.T) {
 		t.Error(err)
 	}
 	cmd.Process.Release()
+}
+
+// A process that a signal ends prints its registers. None of them gets into the log.
+func TestRegistersAreNotLogged(t *testing.T) {
+	if os.Getenv("TOKENFS_TEST_SEGV") != "" {
+		syscall.Kill(os.Getpid(), syscall.SIGSEGV)
+		time.Sleep(time.Minute)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestRegistersAreNotLogged$")
+	cmd.Env = append(os.Environ(), "TOKENFS_TEST_SEGV=1")
+	printed, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatal("the process goes on")
+	}
+	said, says, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(printed), "\n")
+	says.WriteString(strings.Join(lines[len(lines)-30:], "")) // few lines are logged, and these come last
+	says.Close()
+	var logged []string
+	(&child{logf: func(format string, args ...any) { logged = append(logged, fmt.Sprintf(format, args...)) }}).relay(said)
+	registers := regexp.MustCompile(`(?m)^(worker: )?\w+ +0x[0-9a-f]+$`)
+	if n := len(registers.FindAllString(string(printed), -1)); n < 16 {
+		t.Errorf("the process has printed %d registers: %s", n, printed)
+	}
+	if found := registers.FindAllString(strings.Join(logged, "\n"), -1); len(found) > 0 || len(logged) < 3 {
+		t.Errorf("%d lines are logged, registers among them: %q", len(logged), found)
+	}
 }
