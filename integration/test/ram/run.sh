@@ -85,7 +85,7 @@ start() {
 	machine_more="-machine memory-backend=ram
 		-object memory-backend-file,id=ram,size=${machine_memory}M,mem-path=$machine_run/ram,share=on
 		-drive file=$machine_run/swap,format=raw,snapshot=off,cache=unsafe,if=none,id=swap
-		-device nvme,serial=swap,drive=swap
+		-device nvme-ns,bus=disks,nsid=3,drive=swap
 		-qmp unix:$machine_run/monitor,server=on,wait=off"
 	arguments='nokaslr no_timer_check hibernate=nocompress'
 	[ "$2" = off ] || arguments="$arguments init_on_free=1"

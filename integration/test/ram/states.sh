@@ -215,7 +215,7 @@ state_both_killed() {
 state_pressure() {
 	systems=$all
 	over
-	as root 'swapon /dev/nvme2n1 2>/dev/null
+	as root 'swapon /dev/nvme0n3 2>/dev/null
 		for _ in 1 2 3 4 5; do echo 300M >/sys/fs/cgroup/user.slice/memory.reclaim; done 2>/dev/null; sync'
 	note="$(as root 'awk "NR == 2 {print \$4}" /proc/swaps') KiB swapped out"
 	look_at_secrets -live
@@ -255,7 +255,7 @@ state_panic() {
 # Refused while memfd_secret is in use; else an image of all that is in memory.
 state_hibernated() {
 	over
-	as root 'swapon /dev/nvme2n1 2>/dev/null; cat /sys/block/nvme2n1/dev >/sys/power/resume
+	as root 'swapon /dev/nvme0n3 2>/dev/null; cat /sys/block/nvme0n3/dev >/sys/power/resume
 		{ echo shutdown >/sys/power/disk && echo disk >/sys/power/state; } 2>&1; echo refused' >"$work/hibernated" &
 	for _ in $(seq 300); do
 		if is_off; then

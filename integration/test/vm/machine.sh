@@ -24,6 +24,7 @@ boot() {
 	shift
 	[ -n "$machine_run" ] || machine_run=$(mktemp -d)
 	machine_port=${VM_PORT:-$((20000 + $$ % 20000))}
+	# One NVMe controller has all disks: the order of several is not the same at each boot.
 	# The mitigations guard against speculation, which an emulator does not do; and a
 	# busy host must not make the guest distrust the TSC, for every other clock is slow
 	# here. restrict=on: nothing gets out of the machine, only ssh gets in. setsid: for
@@ -34,9 +35,9 @@ boot() {
 		-kernel "${vm:?}/${machine_kernel:-vmlinuz}" \
 		-append "root=/dev/nvme0n1 rw console=ttyS0 quiet mitigations=off tsc=reliable $*" \
 		-drive "${machine_disk:-file=$vm/system.img,format=raw},if=none,id=system" \
-		-device nvme,serial=system,drive=system \
+		-device nvme,id=disks,serial=disks -device nvme-ns,bus=disks,nsid=1,drive=system \
 		-drive "file=$payload,if=none,id=payload,format=raw" \
-		-device nvme,serial=payload,drive=payload \
+		-device nvme-ns,bus=disks,nsid=2,drive=payload \
 		-netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$machine_port-:22" \
 		-device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci \
 		-serial "file:$machine_run/console" $machine_more \
@@ -50,7 +51,7 @@ boot() {
 			return 1
 		fi
 	done
-	as root 'mount /dev/nvme1n1 /srv -o X-mount.mkdir 2>&1 && install -m 755 /srv/bin/tokenfs /usr/local/bin/'
+	as root 'mount /dev/nvme0n2 /srv -o X-mount.mkdir 2>&1 && install -m 755 /srv/bin/tokenfs /usr/local/bin/'
 }
 
 # login USER COMMAND: a login of its own, over when COMMAND is.
