@@ -17,6 +17,9 @@ import (
 	"tokenfs/fs"
 )
 
+// answerTimeout is how long a healthy keeper may take for a small answer.
+const answerTimeout = 5 * time.Second
+
 const (
 	// wipeTimeout leaves room for a daemon under full load.
 	wipeTimeout = 30 * time.Second
@@ -45,7 +48,7 @@ func dial(mountpoint string) (*client, error) {
 		uid, _ := entry.owner()
 		return nil, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d, and this is uid %d: run tokenfs as that user", mountpoint, uid, os.Geteuid())
 	}
-	path := entry.socket(mountpoint)
+	path := socketOf(entry, mountpoint)
 	if err := errors.Join(checkParent(mountpoint), checkParent(path)); err != nil {
 		return nil, err
 	}
@@ -216,7 +219,7 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 	if err != nil {
 		return how, err
 	}
-	if before.private() {
+	if isPrivate(before) {
 		return how, faultf(Mountpoint, "unmount %s: %w", mountpoint, errOfRun)
 	}
 	c, err := dial(mountpoint)

@@ -190,7 +190,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		d.journal.logf("warning: linked apps do not find their directories: %v", err)
 		d.opts.Skeleton = nil
 	}
-	mountIt, base := func() (*mount, error) { return d.run.mountInside(options) }, d.run.Socket
+	mountIt, base := func() (*mount, error) { return mountInside(d.run, options) }, d.run.Socket
 	if !d.run.private() {
 		if base, err = Canonical(d.opts.Mountpoint); err != nil {
 			return err

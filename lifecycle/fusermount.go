@@ -57,18 +57,18 @@ func checkSetuid(f *os.File) error {
 	return nil
 }
 
-// mountHelper says what mounts and unmounts for this process.
-func mountHelper() Protection {
-	const name = "mount_helper"
+// mountHelper says what mounts and unmounts for this process, and whether nobody
+// but root could put something else in its place.
+func mountHelper() (what string, safe bool) {
 	if mountsItself() {
-		return Protection{name, true, "it mounts and unmounts by itself"}
+		return "it mounts and unmounts by itself", true
 	}
 	f, err := fusermount()
 	if err != nil {
-		return Protection{name, false, err.Error()}
+		return err.Error(), false
 	}
 	defer f.Close()
-	return Protection{name, true, f.Name() + ", which root alone can replace, gets /dev/fuse while it mounts"}
+	return f.Name() + ", which root alone can replace, gets /dev/fuse while it mounts", true
 }
 
 // mountAsUser lets fusermount3 mount and takes the descriptor that it opened.

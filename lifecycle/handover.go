@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -286,12 +285,4 @@ func (r *rightsReader) take() int {
 func (r *rightsReader) close() {
 	closeAll(r.fds)
 	r.fds = nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range slices.Backward(fds) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,9 +48,9 @@ func Release(mountpoint string, id int) (int, error) {
 	return answer.Released, err
 }
 
-// passedOn are the signals that a command gets which its holder got. A terminal
-// sends its own to the whole process group.
-var passedOn = []os.Signal{unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
+// stopping are the signals of job control, which all three processes of a held
+// command get and obey for themselves.
+var stopping = []os.Signal{unix.SIGTSTP, unix.SIGCONT}
 
 // HoldCommand runs this program with argv, whose main must come to BeHolderOf, and
 // returns with the exit status of the command.
@@ -61,23 +60,16 @@ func HoldCommand(argv []string) (status int, err error) {
 		return 0, fmt.Errorf("hold: %w", err)
 	}
 	defer read.Close()
-	holder := &exec.Cmd{Path: selfExe, Args: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{write}}
-	signals := make(chan os.Signal, 8)
-	catch(signals)
+	var pidfd int
+	holder := &exec.Cmd{Path: selfExe, Args: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{write},
+		SysProcAttr: &unix.SysProcAttr{PidFD: &pidfd}}
+	received := collectSignals(stopping...)
 	if err := holder.Start(); err != nil {
 		write.Close()
 		return 0, fmt.Errorf("hold: %w", err)
 	}
 	write.Close()
-	go func() {
-		for s := range signals {
-			for _, p := range passedOn {
-				if s == p {
-					holder.Process.Signal(s)
-				}
-			}
-		}
-	}()
+	go passOn(received, pidfd)
 	if _, err := fmt.Fscanln(read, &status); err == nil {
 		return status, nil
 	}
@@ -87,21 +79,10 @@ func HoldCommand(argv []string) (status int, err error) {
 	return 0, errors.New("internal error: the holder ended without a status")
 }
 
-// catch has this process outlive what a terminal sends to its process group.
-// What is ignored stays so, also for the command: that is what nohup does.
-func catch(c chan os.Signal) {
-	for _, s := range append([]os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGHUP}, passedOn...) {
-		if !signal.Ignored(s) {
-			signal.Notify(c, s)
-		}
-	}
-}
-
 // Exit statuses of a command that did not run, as env(1) and others have them.
 const (
 	statusCannotExecute = 126
 	statusNotFound      = 127
-	statusSignal        = 128 // and the number of the signal
 )
 
 // BeHolderOf takes a lease, runs a command, and lasts until nothing of it is left.
@@ -114,8 +95,7 @@ func BeHolderOf(mountpoint, name string, argv []string) (status int, err error) 
 	if err := unix.Fstat(3, &pipe); err != nil || pipe.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return 0, errors.New("internal error: a holder is started by tokenfs hold")
 	}
-	signals := make(chan os.Signal, 8)
-	catch(signals)
+	received := collectSignals(stopping...)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("hold: adopt what the command leaves: %w", err)
 	}
@@ -124,8 +104,10 @@ func BeHolderOf(mountpoint, name string, argv []string) (status int, err error) 
 	}
 	path, err := exec.LookPath(argv[0])
 	var command *os.Process
+	var pidfd int
 	if err == nil {
-		command, err = os.StartProcess(path, argv, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+		command, err = os.StartProcess(path, argv, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+			Sys: &unix.SysProcAttr{PidFD: &pidfd}})
 	}
 	if err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -133,15 +115,7 @@ func BeHolderOf(mountpoint, name string, argv []string) (status int, err error) 
 		}
 		return statusCannotExecute, fmt.Errorf("hold: %w", err)
 	}
-	go func() {
-		for s := range signals {
-			for _, p := range passedOn {
-				if s == p {
-					unix.Kill(command.Pid, s.(unix.Signal))
-				}
-			}
-		}
-	}()
+	go passOn(received, pidfd)
 	return 0, reapAll(command.Pid, tell)
 }
 
@@ -159,7 +133,7 @@ func reapAll(command int, tell *os.File) error {
 		case pid == command:
 			status := ws.ExitStatus()
 			if ws.Signaled() {
-				status = statusSignal + int(ws.Signal())
+				status = StatusSignal + int(ws.Signal())
 			}
 			fmt.Fprintln(tell, status)
 			tell.Close()

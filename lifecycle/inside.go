@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -235,4 +236,25 @@ func (n namespaces) mount(target string, o mountOptions) (int, error) {
 		return -1, err
 	}
 	return device, nil
+}
+
+// errRefused is a machine that allows no namespaces, or no mounts in them.
+type errRefused struct{ err error }
+
+func (e *errRefused) Error() string { return e.err.Error() + refusalRemedy(e.err) }
+
+func refusalRemedy(err error) string {
+	sysctl := func(name string) string {
+		b, _ := os.ReadFile("/proc/sys/" + name)
+		return strings.TrimSpace(string(b))
+	}
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return fmt.Sprintf(": user.max_user_namespaces is %s, user.max_mnt_namespaces %s: raise them", sysctl("user/max_user_namespaces"), sysctl("user/max_mnt_namespaces"))
+	case sysctl("kernel/unprivileged_userns_clone") == "0":
+		return ": sysctl kernel.unprivileged_userns_clone=1 allows it"
+	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+		return ": AppArmor restricts user namespaces here: tokenfs needs a profile with userns"
+	}
+	return ": a container's seccomp filter or a security module forbids it, and docker run --cap-add SYS_ADMIN, or --security-opt seccomp=unconfined, allows it"
 }

@@ -26,12 +26,6 @@ func TestEnterNoNamespace(t *testing.T) {
 			t.Errorf("%+v: mounted as %d, %v", n, fd, err)
 		}
 	}
-	// An offer says what comes with it.
-	for _, offer := range []privateOffer{{User: true}, {User: true, Over: true}, {}} {
-		if fd, err := offer.mount([]int{int(null.Fd())}, mountOptions{}); err == nil || fd != -1 {
-			t.Errorf("%+v: mounted as %d, %v", offer, fd, err)
-		}
-	}
 }
 
 // The child has nothing of Go's runtime, whose other threads are at work meanwhile.

@@ -34,7 +34,7 @@ type launchOrder struct {
 // privateMount is a mount in a namespace, as tokenfs run wants it.
 type privateMount struct {
 	Point   string `json:"point"`
-	Socket  string `json:"socket"` // control socket, which clients find as the mount's source
+	Socket  string `json:"socket"` // control socket, without its .sock; clients find it as the mount's source
 	Runtime string `json:"runtime,omitempty"`
 	Show    string `json:"show,omitempty"` // where the runtime directory is to be seen, too
 	User    bool   `json:"user,omitempty"` // in a user namespace of its own, too
@@ -53,30 +53,6 @@ type launchAnswer struct {
 // that process, and its pidfd.
 type launchGo struct {
 	Keeper int `json:"keeper"`
-}
-
-// A keeper is asked by a launcher to mount on the directory that comes with the
-// offer, or at its path over what is mounted there; with it come the namespaces.
-// Instead there can be an error.
-type privateOffer struct {
-	Path  string `json:"path"`
-	Over  bool   `json:"over"`
-	User  bool   `json:"user"`
-	Error string `json:"error,omitempty"`
-}
-
-// privateMade is the answer.
-type privateMade struct {
-	Error string `json:"error,omitempty"`
-}
-
-// privateState is what the keeper gets then, or why not, with descriptors: the
-// mount table of the namespace, and the directory beneath the mount unless that is
-// a mount itself.
-type privateState struct {
-	Path  string     `json:"path"`
-	Entry mountEntry `json:"entry"`
-	Error string     `json:"error,omitempty"`
 }
 
 // ErrNoCommand is a command that cannot be executed; Err says why.

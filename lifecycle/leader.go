@@ -16,18 +16,6 @@ type leader struct {
 // maxLeaders bounds what a program of the user's can make the keeper remember.
 const maxLeaders = 256
 
-// Login tells the filesystem at a canonical mountpoint whose login session it
-// is for, besides those it knows.
-func Login(mountpoint string, pid int) error {
-	c, err := dial(mountpoint)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	_, err = c.ask(request{Verb: verbLogin, Leader: pid}, answerTimeout)
-	return err
-}
-
 // login counts a session until its leader ends.
 func (s *session) login(pid int) error {
 	process, start, err := holdProcess(pid)

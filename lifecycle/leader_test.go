@@ -52,7 +52,7 @@ func TestLeadersAreTheSessions(t *testing.T) {
 
 	// After an upgrade the same ones are followed, but for a pid that came again.
 	after := testSession(t, AtLogout{})
-	if line, err := encode(s.handOn()); err != nil || json.Unmarshal(line, &after.state) != nil {
+	if line, err := json.Marshal(s.handOn()); err != nil || json.Unmarshal(line, &after.state) != nil {
 		t.Fatalf("%s, %v", line, err)
 	}
 	after.state.Leaders = append(after.state.Leaders, leader{first, "1"})

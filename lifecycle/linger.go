@@ -108,7 +108,7 @@ func PutBackLinger() error {
 	if _, err := os.Lstat(note); err != nil {
 		return nil
 	}
-	bus, err := openLogind(answerLimit)
+	bus, err := openLogind(busLimit)
 	if err != nil {
 		return fmt.Errorf("switch lingering off again: %w", err)
 	}

@@ -53,7 +53,7 @@ func openLogind(limit time.Duration) (*logind, error) {
 // reopenLogind connects again after the bus was lost, as soon as there is one.
 func reopenLogind(ctx context.Context) (*logind, error) {
 	for retry := time.Second; ; retry = min(2*retry, logindRetry) {
-		bus, err := openLogind(answerLimit)
+		bus, err := openLogind(busLimit)
 		if err == nil {
 			return bus, nil
 		}

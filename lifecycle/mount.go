@@ -233,30 +233,6 @@ func clearDead(path string) (cleared int, err error) {
 	}
 }
 
-// ClearDead takes away what a daemon left that was killed: its mount and its
-// socket. Where there is nothing, or a daemon that lives, it does nothing.
-func ClearDead(mountpoint string) (cleared int, err error) {
-	_, found, err := mountedAt(mountpoint)
-	if err != nil {
-		return 0, err
-	}
-	if _, err := os.Lstat(socketPath(mountpoint)); !found && os.IsNotExist(err) {
-		return 0, nil
-	}
-	lock, err := lockMountpoint(mountpoint)
-	if err != nil {
-		return 0, err
-	}
-	defer lock.unlock()
-	if cleared, err = clearDead(mountpoint); err != nil {
-		return cleared, err
-	}
-	if _, found, err = mountedAt(mountpoint); err != nil || found {
-		return cleared, err
-	}
-	return cleared, removeSocket(mountpoint)
-}
-
 // refuseForeign is an error unless the mount is a tokenfs of this user.
 func (e mountEntry) refuseForeign() error {
 	switch uid, _ := e.owner(); {

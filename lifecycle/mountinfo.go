@@ -141,8 +141,8 @@ const (
 	hung           // somebody holds the connection and does not answer
 )
 
-// answerTimeout is how long a healthy daemon may take for a small answer.
-const answerTimeout = 5 * time.Second
+// probeTimeout is how long a healthy filesystem may take to say that it is there.
+const probeTimeout = 5 * time.Second
 
 // probe asks the mount itself. It must be statfs: attributes are cached, and a
 // cached answer comes also from a dead mount.
@@ -158,7 +158,7 @@ func probe(path string) liveness {
 			return gone
 		}
 		return alive
-	case <-time.After(answerTimeout):
+	case <-time.After(probeTimeout):
 		return hung
 	}
 }

@@ -4,5 +4,3 @@ package lifecycle
 
 // A test build has its workers take orders; this is how they take none.
 func obeyTest() error { return nil }
-
-func testEnv() []string { return nil }

@@ -60,7 +60,7 @@ type privatePlace struct {
 func (p place) private() privatePlace {
 	v := privatePlace{env: slices.Clone(p.env)}
 	v.mount.Point = p.point
-	v.mount.Socket = fmt.Sprintf("%s/tokenfs-run-%d%s", p.base, os.Getpid(), socketSuffix)
+	v.mount.Socket = fmt.Sprintf("%s/tokenfs-run-%d", p.base, os.Getpid())
 	st, err := os.Lstat(runUser)
 	if p.made == "" || err != nil || !st.IsDir() {
 		return v

@@ -6,13 +6,10 @@ import (
 	"os"
 )
 
-// private says whether the mount is not for this process to make.
-func (k runKeeper) private() bool { return k.Handover != 0 }
-
 // mountInside mounts where a launcher says, in the launcher's namespaces. By now
 // this process is unreadable for its user. The launcher need not be: whoever has
 // taken it over has a mount of this user's somewhere, and neither keys nor device.
-func (k runKeeper) mountInside(o mountOptions) (_ *mount, err error) {
+func mountInside(k runKeeper, o mountOptions) (_ *mount, err error) {
 	conn, err := claimHandover(k.Handover)
 	if err != nil {
 		return nil, err
@@ -31,7 +28,7 @@ func (k runKeeper) mountInside(o mountOptions) (_ *mount, err error) {
 	defer closeAll(fds)
 	o.source = k.Socket + socketSuffix
 	var made privateMade
-	if m.fd, err = offer.mount(fds, o); err != nil {
+	if m.fd, err = mountOffered(offer, fds, o); err != nil {
 		made.Error = err.Error()
 	}
 	if err := errors.Join(err, sendState(conn, made)); err != nil {
@@ -57,8 +54,8 @@ func (k runKeeper) mountInside(o mountOptions) (_ *mount, err error) {
 	return m, nil
 }
 
-// mount does what is asked for with descriptors: namespaces, then a directory.
-func (offer privateOffer) mount(fds []int, o mountOptions) (int, error) {
+// mountOffered does what is asked for with descriptors: namespaces, then a directory.
+func mountOffered(offer privateOffer, fds []int, o mountOptions) (int, error) {
 	namespaces, target := 1, offer.Path
 	if offer.User {
 		namespaces++
@@ -75,13 +72,13 @@ func (offer privateOffer) mount(fds []int, o mountOptions) (int, error) {
 	return namespacesFrom(fds[:namespaces]).mount(target, o)
 }
 
-// private says whether this is the mount of a command with a namespace of its
+// isPrivate says whether this is the mount of a command with a namespace of its
 // own, whose control socket is where its source says.
-func (e mountEntry) private() bool { return len(e.Source) > 0 && e.Source[0] == '/' }
+func isPrivate(e mountEntry) bool { return len(e.Source) > 0 && e.Source[0] == '/' }
 
-// socket is the control socket behind a mount.
-func (e mountEntry) socket(mountpoint string) string {
-	if e.private() {
+// socketOf is the control socket behind a mount.
+func socketOf(e mountEntry, mountpoint string) string {
+	if isPrivate(e) {
 		return e.Source
 	}
 	return socketPath(mountpoint)

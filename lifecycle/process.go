@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,3 +34,11 @@ func (p process) alive() bool {
 func (p process) kill() { unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0) }
 
 func (p process) close() { closeAll([]int{p.fd}) }
+
+func closeAll(fds []int) {
+	for _, fd := range slices.Backward(fds) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -49,27 +48,6 @@ type Command struct {
 	tree   *launched
 }
 
-// runVar tells a keeper what it serves. Only Run sets it.
-const runVar = "_TOKENFS_RUN"
-
-// runKeeper is what a keeper is told there.
-type runKeeper struct {
-	Command  bool   `json:"command"`            // there is one
-	Socket   string `json:"socket,omitempty"`   // without its .sock; beside the mountpoint if empty
-	Remove   string `json:"remove,omitempty"`   // runtime directory that was made
-	Handover int    `json:"handover,omitempty"` // descriptor, its end of one by the launcher
-}
-
-// keeperOfRun says what this keeper serves, if that is a command's.
-func keeperOfRun() (k runKeeper, err error) {
-	if text, ok := os.LookupEnv(runVar); ok {
-		if err = json.Unmarshal([]byte(text), &k); err != nil {
-			err = fmt.Errorf("internal error: %s: %w", runVar, err)
-		}
-	}
-	return k, err
-}
-
 // Run runs the command to its end and returns its status as a shell tells it.
 func (c *Command) Run() (status int, err error) {
 	// Keeper and launcher are children of this thread, and the keeper ends with it.
@@ -108,27 +86,6 @@ func (c *Command) launch() (err error) {
 	}
 	c.tree, err = c.startLauncher(launchOrder{Env: c.place.env}, &syscall.SysProcAttr{})
 	return err
-}
-
-// errRefused is a machine that allows no namespaces, or no mounts in them.
-type errRefused struct{ err error }
-
-func (e *errRefused) Error() string { return e.err.Error() + refusalRemedy(e.err) }
-
-func refusalRemedy(err error) string {
-	sysctl := func(name string) string {
-		b, _ := os.ReadFile("/proc/sys/" + name)
-		return strings.TrimSpace(string(b))
-	}
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
-		return fmt.Sprintf(": user.max_user_namespaces is %s, user.max_mnt_namespaces %s: raise them", sysctl("user/max_user_namespaces"), sysctl("user/max_mnt_namespaces"))
-	case sysctl("kernel/unprivileged_userns_clone") == "0":
-		return ": sysctl kernel.unprivileged_userns_clone=1 allows it"
-	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-		return ": AppArmor restricts user namespaces here: tokenfs needs a profile with userns"
-	}
-	return ": a container's seccomp filter or a security module forbids it, and docker run --cap-add SYS_ADMIN, or --security-opt seccomp=unconfined, allows it"
 }
 
 func (c *Command) launchPrivate() (*launched, error) {
@@ -254,13 +211,13 @@ func (t *launched) wait() int {
 		switch err := waitid(t.pid, &info, unix.WEXITED|unix.WSTOPPED); {
 		case err == unix.EINTR:
 		case err != nil:
-			return statusSignal
+			return StatusSignal
 		case info.code == cldStopped:
 			stopLike()
 		case info.code == cldExited:
 			return int(info.status)
 		default:
-			return statusSignal + int(info.status)
+			return StatusSignal + int(info.status)
 		}
 	}
 }
@@ -285,7 +242,7 @@ func (c *Command) startKeeper() error {
 		return fmt.Errorf("launch: %w", err)
 	}
 	defer giver.Close()
-	what.Socket, what.Handover = strings.TrimSuffix(private.Socket, socketSuffix), extraFD
+	what.Socket, what.Handover = private.Socket, extraFD
 	keeper, err := c.beginKeeper(what, private.Point, theirs)
 	if err != nil {
 		return err
@@ -333,6 +290,9 @@ func (c *Command) serve() (err error) {
 	return c.tree.conn.Close()
 }
 
+// endTimeout is longer than any keeper takes for its end: it ends itself before.
+const endTimeout = 15 * time.Second
+
 // end wipes: the keeper destroys the keys first, and then itself.
 func (c *Command) end() error {
 	if c.keeper == nil {
@@ -340,7 +300,7 @@ func (c *Command) end() error {
 	}
 	p := c.keeper.cmd.Process
 	p.Signal(unix.SIGTERM)
-	late := time.AfterFunc(stopTimeout+handoverTimeout, func() { p.Kill() })
+	late := time.AfterFunc(endTimeout, func() { p.Kill() })
 	defer late.Stop()
 	var exit *exec.ExitError
 	if err := c.keeper.cmd.Wait(); errors.As(err, &exit) {

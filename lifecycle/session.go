@@ -15,6 +15,9 @@ type AtLogout struct {
 	Grace time.Duration `json:"grace"`          // a wipe, so much later
 }
 
+// busLimit is how long logind may take for an answer that no login waits for.
+const busLimit = 2 * time.Second
+
 // DefaultGrace is as long as systemd lets a user manager live on.
 const DefaultGrace = 10 * time.Second
 
@@ -63,6 +66,7 @@ var errNobody = errors.New("nobody has logged in")
 // and is not. Where there is no logind, or no answer to who waits for the mount,
 // nobody waits for it.
 func (s *session) awaitLogin(ctx context.Context, root bool) error {
+	s.state.Follows = true
 	if s.uid == 0 && !root {
 		notify("READY=1") // a service that ends before is a failed one
 		return errNobody
@@ -74,7 +78,7 @@ func (s *session) awaitLogin(ctx context.Context, root bool) error {
 		}
 		return nil
 	}
-	defer func() { s.bus.limit = answerLimit }() // after that no login waits
+	defer func() { s.bus.limit = busLimit }() // after that no login waits
 	for waiting := false; ; waiting = true {
 		n, greeter, err := s.bus.logins(s.uid)
 		lingers := false
@@ -121,6 +125,19 @@ func (s *session) unknown(err error, used bool) {
 	s.state.Used = used
 }
 
+// followLogins is for a filesystem that was started by hand, or for a leader: it ends
+// with the logins only if it is at the place that every login has.
+func (s *session) followLogins(atDefault bool, leader int) error {
+	s.state.Follows = atDefault && s.loggedIn(leader)
+	if leader != 0 && !s.state.Follows {
+		return s.login(leader)
+	}
+	return nil
+}
+
+// stays says whether the filesystem goes on, empty, after a logout.
+func (s *session) stays() bool { return s.state.Stays }
+
 // loggedIn says whether a daemon that was started by hand, or for a leader, belongs
 // to a login that logind knows of.
 func (s *session) loggedIn(leader int) bool {
@@ -143,43 +160,9 @@ func (s *session) loggedIn(leader int) bool {
 	case n == 0:
 		return false
 	}
-	bus.limit = answerLimit
+	bus.limit = busLimit
 	s.bus = bus
 	return true
-}
-
-// startSession finds out whose filesystem it will be, and waits for its user.
-func (d *daemon) startSession(ctx context.Context) error {
-	d.session = newSession(os.Geteuid(), sessionState{AtLogout: d.opts.AtLogout, Stays: d.opts.Login}, d.logout, d.journal.logf)
-	if d.opts.Login {
-		d.session.state.Follows = true
-		return d.session.awaitLogin(ctx, d.opts.RootLogins)
-	}
-	if d.run.Command {
-		return nil // which lasts as long as it lasts
-	}
-	// What somebody mounts elsewhere may be for anything.
-	d.session.state.Follows = atDefault(d.opts.Mountpoint) && d.session.loggedIn(d.opts.Leader)
-	if d.opts.Leader != 0 && !d.session.state.Follows {
-		return d.session.login(d.opts.Leader)
-	}
-	return nil
-}
-
-// logout is the end of the session. Where the user's services live on, they
-// find an empty filesystem; a daemon that was started by hand would be what
-// keeps them alive.
-func (d *daemon) logout() {
-	if !d.session.state.Stays {
-		d.journal.logf("the session is over: unmounting")
-		d.ending.Do(func() { close(d.end) })
-		return
-	}
-	if err := d.worker.wipe(); err != nil {
-		d.journal.logf("the session is over, and wiping failed: %v", err)
-		return
-	}
-	d.journal.logf("the session is over: wiped everything")
 }
 
 // run decides, again and again, until over.
@@ -242,7 +225,7 @@ func (s *session) ask() (again bool) {
 		return false
 	}
 	if s.bus == nil {
-		bus, err := openLogind(answerLimit)
+		bus, err := openLogind(busLimit)
 		if err != nil { // not even if there is none now: it was there before
 			return true
 		}
@@ -316,7 +299,7 @@ func (s *session) stop() {
 	close(s.over)
 	select {
 	case <-s.ended:
-	case <-time.After(answerLimit):
+	case <-time.After(busLimit):
 	}
 }
 
@@ -351,14 +334,4 @@ func (s *session) status() SessionStatus {
 		st.Leases = append(st.Leases, l.public())
 	}
 	return st
-}
-
-// atDefault says whether a mountpoint is the one that a login has.
-func atDefault(path string) bool {
-	def, err := DefaultMountpoint()
-	if err != nil {
-		return false
-	}
-	def, err = Canonical(def)
-	return err == nil && def == path
 }

@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is sent to tokenfs run is meant for its command. A terminal's keys are
+// What is sent to a process that waits for a command is meant for the command. A terminal's keys are
 // an exception: it signals all of its foreground process group, so the command,
 // which is in it, has its interrupt already.
 
-// forwarded are the signals that a command gets through tokenfs run.
+// forwarded are the signals that a command can get so.
 var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
 	unix.SIGALRM, unix.SIGCONT, unix.SIGTSTP, unix.SIGIO, unix.SIGPWR}
 
 // ofKeys are those that a terminal sends.
 var ofKeys = []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP}
 
-// collectSignals keeps them from ending this process. What it was started to
-// ignore, as by nohup, its command shall ignore, too.
-func collectSignals() <-chan os.Signal {
+// collectSignals keeps them from ending this process, but for some. What it was
+// started to ignore, as by nohup, its command shall ignore, too.
+func collectSignals(but ...os.Signal) <-chan os.Signal {
 	received := make(chan os.Signal, 2*len(forwarded))
 	for _, s := range forwarded {
-		if !signal.Ignored(s) {
+		if !signal.Ignored(s) && !slices.Contains(but, s) {
 			signal.Notify(received, s)
 		}
 	}

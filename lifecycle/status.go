@@ -123,6 +123,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 	if !m.InPlaceKeys {
 		inPlace.Detail = "cipher states pass through the heap on this machine, and may leave traces there"
 	}
+	helper, safe := mountHelper()
 	return []Protection{
 		secretmem,
 		inPlace,
@@ -131,7 +132,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 		aes,
 		binaryUnreadable(),
 		d.program.protection(),
-		mountHelper(),
+		{"mount_helper", safe, helper},
 		swapAbsent(),
 		swapForbidden(),
 		clearsFreedMemory(),

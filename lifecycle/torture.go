@@ -8,9 +8,6 @@ import (
 	"tokenfs/crypt"
 )
 
-// ordersVar names the file with a test's orders to the workers.
-const ordersVar = "_TOKENFS_ORDERS"
-
 // obeyTest is called by workers alone: a keeper passes the same points.
 func obeyTest() error {
 	if path := os.Getenv(ordersVar); path != "" {
@@ -18,5 +15,3 @@ func obeyTest() error {
 	}
 	return nil
 }
-
-func testEnv() []string { return []string{ordersVar + "=" + os.Getenv(ordersVar)} }

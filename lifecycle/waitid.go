@@ -14,6 +14,10 @@ type siginfo struct {
 	_                     [100]byte
 }
 
+// StatusSignal and the number of a signal is the exit status of a command that it
+// killed, as shells have it.
+const StatusSignal = 128
+
 // Codes, see <asm-generic/siginfo.h>.
 const (
 	cldExited  = 1

@@ -1,0 +1,20 @@
+package lifecycle
+
+import (
+	"os"
+	"testing"
+)
+
+// An offer says what comes with it.
+func TestOfferWithoutDescriptors(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, offer := range []privateOffer{{User: true}, {User: true, Over: true}, {}} {
+		if fd, err := mountOffered(offer, []int{int(null.Fd())}, mountOptions{}); err == nil || fd != -1 {
+			t.Errorf("%+v: mounted as %d, %v", offer, fd, err)
+		}
+	}
+}
