@@ -109,7 +109,7 @@ func (s *supervisor) status() (st workerStatus, pid int, restarts int, err error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil {
-		pid = s.current.pid
+		pid = s.current.Pid
 	}
 	if err == nil && answer.Status == nil {
 		err = errors.New("the worker answered something else")

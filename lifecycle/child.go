@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/fs"
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/process"
 )
 
 // A child is a worker as its keeper sees it.
 type child struct {
-	process
-	waits   *handover
+	process.Handle
+	waits   *handover.Giver
 	conn    *net.UnixConn
 	died    chan struct{} // it is a zombie: its pid is still its own
 	ours    atomic.Bool   // we killed it
@@ -37,8 +39,8 @@ type child struct {
 
 // connect waits for the process to come for what it is to have.
 func (c *child) connect() (*net.UnixConn, error) {
-	defer c.waits.close()
-	conn, err := c.waits.accept(c.process)
+	defer c.waits.Close()
+	conn, err := c.waits.Accept(c.Handle)
 	if err == nil {
 		c.conn = conn
 	}
@@ -49,15 +51,15 @@ func (c *child) connect() (*net.UnixConn, error) {
 // stopped worker answers nobody.
 func (c *child) await() {
 	for {
-		var info siginfo
-		err := waitid(c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
+		var info process.Siginfo
+		err := process.Waitid(c.Pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT)
 		if err == unix.EINTR {
 			continue
 		}
-		if err == nil && info.code == cldStopped {
+		if err == nil && info.Code == process.CldStopped {
 			c.logf("somebody stopped the worker")
-			c.process.kill() // and is not our doing
-			for waitid(c.pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
+			c.Handle.Kill() // and is not our doing
+			for process.Waitid(c.Pid, &info, unix.WEXITED|unix.WNOWAIT) == unix.EINTR {
 			}
 		}
 		close(c.died)
@@ -70,7 +72,7 @@ func (c *child) kill() {
 	defer c.ending.Unlock()
 	if !c.reaped {
 		c.ours.Store(true)
-		c.process.kill()
+		c.Handle.Kill()
 	}
 }
 
@@ -105,10 +107,10 @@ func (c *child) reap() error {
 	c.ending.Lock()
 	defer c.ending.Unlock()
 	c.reaped = true
-	defer c.process.close()
+	defer c.Handle.Close()
 	var ws unix.WaitStatus
 	for {
-		switch _, err := unix.Wait4(c.pid, &ws, 0, nil); err {
+		switch _, err := unix.Wait4(c.Pid, &ws, 0, nil); err {
 		case nil:
 			return endOf(ws, c.ours.Load())
 		case unix.EINTR:
@@ -136,8 +138,8 @@ func (c *child) relay(said *os.File) {
 }
 
 func (c *child) listen() {
-	in := &rightsReader{conn: c.conn}
-	defer in.close()
+	in := &handover.RightsReader{Conn: c.conn}
+	defer in.Close()
 	lines := newLineReader(in)
 	defer lines.end()
 	for {
@@ -152,7 +154,7 @@ func (c *child) listen() {
 		}
 		switch {
 		case m.Locked != nil:
-			c.guard(m.Locked, in.take())
+			c.guard(m.Locked, in.Take())
 		case m.Ready:
 			close(c.ready)
 		case m.Log != "":

@@ -26,7 +26,7 @@ func TestGivenUpWhileItEnds(t *testing.T) {
 	} {
 		cmd := exec.Command("sh", "-c", c.script)
 		worker := &child{died: make(chan struct{}), logf: t.Logf}
-		cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &worker.fd}
+		cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &worker.Fd}
 		stdin, err := cmd.StdinPipe()
 		if err == nil {
 			err = cmd.Start()
@@ -34,7 +34,7 @@ func TestGivenUpWhileItEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		worker.pid = cmd.Process.Pid
+		worker.Pid = cmd.Process.Pid
 		go worker.await()
 		// giveUp has looked at the process long before this.
 		time.AfterFunc(answerLimit/10, func() { stdin.Close() })

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
 )
 
 // endingTimeout is how long another filesystem that is ending may be in the way
@@ -11,18 +14,18 @@ import (
 const endingTimeout = 5 * time.Second
 
 // claim prepares the directory to mount on, and keeps others off it.
-func (d *daemon) claim(path string) (dir *os.File, lock *mountLock, err error) {
-	if err := checkPlace(path); err != nil {
+func (d *daemon) claim(path string) (dir *os.File, lock *mount.Lock, err error) {
+	if err := mount.CheckPlace(path); err != nil {
 		return nil, nil, err
 	}
-	if lock, err = lockMountpoint(path); err != nil {
+	if lock, err = mount.LockPlace(path); err != nil {
 		return nil, nil, err
 	}
 	if err = d.makeRoom(); err == nil {
-		dir, err = openDirectory(path)
+		dir, err = mount.OpenDirectory(path)
 	}
 	if err != nil {
-		lock.unlock()
+		lock.Unlock()
 	}
 	return dir, lock, err
 }
@@ -32,23 +35,23 @@ func (d *daemon) claim(path string) (dir *os.File, lock *mountLock, err error) {
 func (d *daemon) makeRoom() error {
 	path := d.opts.Mountpoint
 	for deadline := time.Now().Add(endingTimeout); ; time.Sleep(5 * time.Millisecond) {
-		cleared, err := clearDead(path)
+		cleared, err := mount.ClearDead(path)
 		if err != nil {
 			return err
 		}
 		if cleared > 0 {
 			d.journal.logf("cleared a dead mount from %s: its daemon had ended without unmounting", path)
 		}
-		if _, found, err := mountedAt(path); err != nil || !found {
+		if _, found, err := mount.At(path); err != nil || !found {
 			return err
 		}
 		switch _, err = Query(path); {
 		case err == nil:
 			return ErrMounted
-		case KindOf(err) != Dead:
+		case fault.KindOf(err) != fault.Dead:
 			return err
 		case errors.Is(err, errSilent) || time.Now().After(deadline):
-			return faultf(Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
+			return fault.Errorf(fault.Dead, "%s is mounted already and its daemon cannot be asked how it is: tokenfs unmount, then mount again (%w)", path, err)
 		}
 	}
 }
@@ -56,22 +59,22 @@ func (d *daemon) makeRoom() error {
 // ClearDead takes away what a daemon left that was killed: its mount and its
 // socket. Where there is nothing, or a daemon that lives, it does nothing.
 func ClearDead(mountpoint string) (cleared int, err error) {
-	_, found, err := mountedAt(mountpoint)
+	_, found, err := mount.At(mountpoint)
 	if err != nil {
 		return 0, err
 	}
 	if _, err := os.Lstat(socketPath(mountpoint)); !found && os.IsNotExist(err) {
 		return 0, nil
 	}
-	lock, err := lockMountpoint(mountpoint)
+	lock, err := mount.LockPlace(mountpoint)
 	if err != nil {
 		return 0, err
 	}
-	defer lock.unlock()
-	if cleared, err = clearDead(mountpoint); err != nil {
+	defer lock.Unlock()
+	if cleared, err = mount.ClearDead(mountpoint); err != nil {
 		return cleared, err
 	}
-	if _, found, err = mountedAt(mountpoint); err != nil || found {
+	if _, found, err = mount.At(mountpoint); err != nil || found {
 		return cleared, err
 	}
 	return cleared, removeSocket(mountpoint)

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/fs"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
 )
 
 // answerTimeout is how long a healthy keeper may take for a small answer.
@@ -29,27 +31,27 @@ const (
 // A client is the other end of the control socket of one mount.
 type client struct {
 	mountpoint string
-	entry      mountEntry
+	entry      mount.Entry
 	conn       *net.UnixConn
 	server     *unix.Ucred
 }
 
 // dial connects to the daemon behind the mount at mountpoint, and to no other.
 func dial(mountpoint string) (*client, error) {
-	entry, found, err := mountedAt(mountpoint)
+	entry, found, err := mount.At(mountpoint)
 	switch {
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, notMounted(mountpoint)
-	case entry.Type != fsType:
-		return nil, faultf(NotMounted, "a %s filesystem is mounted on %s, and not tokenfs", entry.Type, mountpoint)
-	case !entry.ours():
-		uid, _ := entry.owner()
-		return nil, faultf(Mountpoint, "the tokenfs on %s belongs to uid %d, and this is uid %d: run tokenfs as that user", mountpoint, uid, os.Geteuid())
+		return nil, mount.NotMounted(mountpoint)
+	case entry.Type != mount.FSType:
+		return nil, fault.Errorf(fault.NotMounted, "a %s filesystem is mounted on %s, and not tokenfs", entry.Type, mountpoint)
+	case !entry.Ours():
+		uid, _ := entry.Owner()
+		return nil, fault.Errorf(fault.Mountpoint, "the tokenfs on %s belongs to uid %d, and this is uid %d: run tokenfs as that user", mountpoint, uid, os.Geteuid())
 	}
 	path := socketOf(entry, mountpoint)
-	if err := errors.Join(checkParent(mountpoint), checkParent(path)); err != nil {
+	if err := errors.Join(mount.CheckParent(mountpoint), mount.CheckParent(path)); err != nil {
 		return nil, err
 	}
 	parent, err := os.Open(filepath.Dir(path))
@@ -59,12 +61,12 @@ func dial(mountpoint string) (*client, error) {
 	defer parent.Close()
 	conn, err := net.DialTimeout("unix", at(parent, filepath.Base(path)), answerTimeout)
 	if err != nil {
-		return nil, faultf(Dead, "%s is mounted, but nobody answers at its control socket (%w): tokenfs unmount or tokenfs mount clears that up", mountpoint, errors.Unwrap(err))
+		return nil, fault.Errorf(fault.Dead, "%s is mounted, but nobody answers at its control socket (%w): tokenfs unmount or tokenfs mount clears that up", mountpoint, errors.Unwrap(err))
 	}
 	c := &client{mountpoint: mountpoint, entry: entry, conn: conn.(*net.UnixConn)}
 	c.server, err = peerOf(c.conn)
 	if err == nil && c.server.Uid != 0 && int(c.server.Uid) != os.Geteuid() {
-		err = faultf(Mountpoint, "the control socket %s is served by uid %d and not by this user: somebody is impersonating the daemon", path, c.server.Uid)
+		err = fault.Errorf(fault.Mountpoint, "the control socket %s is served by uid %d and not by this user: somebody is impersonating the daemon", path, c.server.Uid)
 	}
 	if err != nil {
 		conn.Close()
@@ -109,10 +111,10 @@ func (c *client) askOnce(r request, timeout time.Duration) (reply, error) {
 	var answer reply
 	line, err = readLine(c.conn, replyLimit)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return answer, faultf(Dead, "%s: %w from its daemon (pid %d) within %v: it hangs or is stopped; tokenfs unmount ends it", c.mountpoint, errSilent, c.server.Pid, timeout)
+		return answer, fault.Errorf(fault.Dead, "%s: %w from its daemon (pid %d) within %v: it hangs or is stopped; tokenfs unmount ends it", c.mountpoint, errSilent, c.server.Pid, timeout)
 	}
 	if err != nil {
-		return answer, faultf(Dead, "%s: its daemon ended without an answer: %w", c.mountpoint, err)
+		return answer, fault.Errorf(fault.Dead, "%s: its daemon ended without an answer: %w", c.mountpoint, err)
 	}
 	if err := json.Unmarshal(line, &answer); err != nil {
 		return answer, fmt.Errorf("answer of the daemon (pid %d): %w", c.server.Pid, err)
@@ -121,10 +123,10 @@ func (c *client) askOnce(r request, timeout time.Duration) (reply, error) {
 		return answer, fmt.Errorf("the daemon (pid %d) answers in protocol version %d, and this tokenfs speaks %d: use the one that it was started with", c.server.Pid, answer.V, protocolVersion)
 	}
 	if answer.Kind != "" {
-		return answer, faultf(answer.Kind, "%s", answer.Error)
+		return answer, fault.Errorf(answer.Kind, "%s", answer.Error)
 	}
 	if answer.Dev != c.entry.Dev {
-		return answer, faultf(Dead, "%s: the daemon behind its control socket (pid %d) serves another mount (%s, not %s): unmount the one on top", c.mountpoint, c.server.Pid, answer.Dev, c.entry.Dev)
+		return answer, fault.Errorf(fault.Dead, "%s: the daemon behind its control socket (pid %d) serves another mount (%s, not %s): unmount the one on top", c.mountpoint, c.server.Pid, answer.Dev, c.entry.Dev)
 	}
 	return answer, nil
 }
@@ -215,12 +217,12 @@ type Unmounted struct {
 
 // Unmount ends the filesystem at mountpoint, in whatever state it is.
 func Unmount(mountpoint string) (how Unmounted, err error) {
-	before, _, err := mountedAt(mountpoint)
+	before, _, err := mount.At(mountpoint)
 	if err != nil {
 		return how, err
 	}
 	if isPrivate(before) {
-		return how, faultf(Mountpoint, "unmount %s: %w", mountpoint, errOfRun)
+		return how, fault.Errorf(fault.Mountpoint, "unmount %s: %w", mountpoint, errOfRun)
 	}
 	c, err := dial(mountpoint)
 	if err == nil {
@@ -238,36 +240,36 @@ func Unmount(mountpoint string) (how Unmounted, err error) {
 		}
 		how.Killed = true
 	}
-	if how.Killed || KindOf(err) == Dead {
+	if how.Killed || fault.KindOf(err) == fault.Dead {
 		err = how.clear(mountpoint, before)
 	}
 	return how, err
 }
 
 // clear takes a mount away without its daemon.
-func (how *Unmounted) clear(mountpoint string, mount mountEntry) error {
-	lock, err := lockMountpoint(mountpoint)
+func (how *Unmounted) clear(mountpoint string, before mount.Entry) error {
+	lock, err := mount.LockPlace(mountpoint)
 	if err != nil {
 		return err
 	}
-	defer lock.unlock()
-	switch now, found, err := mountedAt(mountpoint); {
+	defer lock.Unlock()
+	switch now, found, err := mount.At(mountpoint); {
 	case err != nil:
 		return err
 	case !found:
 		return removeSocket(mountpoint)
-	case !now.same(mount):
+	case !now.Same(before):
 		return fmt.Errorf("%s: another filesystem was mounted meanwhile: try again", mountpoint)
 	}
-	switch probe(mountpoint) {
-	case gone:
+	switch mount.Probe(mountpoint) {
+	case mount.Gone:
 		how.Dead = !how.Killed
-		_, err = clearDead(mountpoint)
-	case alive: // somebody deleted the socket
+		_, err = mount.ClearDead(mountpoint)
+	case mount.Alive: // somebody deleted the socket
 		how.Untold = true
-		err = detach(mountpoint)
-	case hung:
-		err = faultf(Dead, "%s is held by a process that neither answers nor listens: find it among this user's tokenfs processes, kill it, then try again", mountpoint)
+		err = mount.Detach(mountpoint)
+	case mount.Hung:
+		err = fault.Errorf(fault.Dead, "%s is held by a process that neither answers nor listens: find it among this user's tokenfs processes, kill it, then try again", mountpoint)
 	}
 	return errors.Join(err, removeSocket(mountpoint))
 }
@@ -286,7 +288,7 @@ func (c *client) kill() error {
 	// Only that process holds the listening socket. If it still listens now,
 	// the descriptor is its, and not that of a later process with its pid.
 	again, err := dial(c.mountpoint)
-	if KindOf(err) == Dead {
+	if fault.KindOf(err) == fault.Dead {
 		return nil
 	}
 	if err != nil {
@@ -342,7 +344,7 @@ func Upgrade(mountpoint string) (Status, error) {
 		if err == nil {
 			break
 		}
-		if KindOf(err) != Busy || time.Now().After(deadline) {
+		if fault.KindOf(err) != fault.Busy || time.Now().After(deadline) {
 			return Status{}, err
 		}
 		time.Sleep(20 * time.Millisecond) // the one that the keeper began by itself is as good, if it comes to that
@@ -352,8 +354,8 @@ func Upgrade(mountpoint string) (Status, error) {
 		switch {
 		case err == nil && after.Mount.Upgrades > before.Mount.Upgrades && after.Worker.PID != 0:
 			return after, nil
-		case err == nil && after.Mount.PID != before.Mount.PID, KindOf(err) == NotMounted:
-			return after, faultf(Failed, "%s: the new version did not come up, and everything was wiped: tokenfs mount, and sign in again", mountpoint)
+		case err == nil && after.Mount.PID != before.Mount.PID, fault.KindOf(err) == fault.NotMounted:
+			return after, fault.Errorf(fault.Failed, "%s: the new version did not come up, and everything was wiped: tokenfs mount, and sign in again", mountpoint)
 		}
 	}
 	if err == nil {

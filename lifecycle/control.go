@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/fault"
 )
 
 // maxClients are served at a time; more of them wait.
@@ -42,12 +44,12 @@ const socketSuffix = ".sock"
 func at(dir *os.File, name string) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name) }
 
 // listen claims the control socket of mountpoint. The caller holds the
-// mountLock, so nobody else is claiming it.
+// lock of the place, so nobody else is claiming it.
 func listen(mountpoint string) (_ *control, err error) {
 	path := socketPath(mountpoint)
 	parent, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return nil, faultf(Mountpoint, "control socket: %w", err)
+		return nil, fault.Errorf(fault.Mountpoint, "control socket: %w", err)
 	}
 	c := &control{parent: parent, name: filepath.Base(path)}
 	defer func() {
@@ -67,7 +69,7 @@ func listen(mountpoint string) (_ *control, err error) {
 	}}
 	l, err := private.Listen(context.Background(), "unix", at(parent, c.name))
 	if err != nil {
-		return nil, faultf(Mountpoint, "control socket %s: %w: its directory must be one that you may write to", path, errors.Unwrap(err))
+		return nil, fault.Errorf(fault.Mountpoint, "control socket %s: %w: its directory must be one that you may write to", path, errors.Unwrap(err))
 	}
 	c.listener = l.(*net.UnixListener)
 	c.listener.SetUnlinkOnClose(false) // it does so by name; see remove
@@ -92,11 +94,11 @@ func (c *control) removeStale(path string) error {
 	case errors.Is(err, unix.ENOENT):
 		return nil
 	case err != nil:
-		return faultf(Mountpoint, "control socket %s: %w", path, err)
+		return fault.Errorf(fault.Mountpoint, "control socket %s: %w", path, err)
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
-		return faultf(Mountpoint, "%s is in the way of the control socket and is not a socket: move it away", path)
+		return fault.Errorf(fault.Mountpoint, "%s is in the way of the control socket and is not a socket: move it away", path)
 	case int(st.Uid) != os.Geteuid():
-		return faultf(Mountpoint, "%s is in the way of the control socket and belongs to uid %d: choose another mountpoint", path, st.Uid)
+		return fault.Errorf(fault.Mountpoint, "%s is in the way of the control socket and belongs to uid %d: choose another mountpoint", path, st.Uid)
 	}
 	// A daemon that is just ending takes its socket away by itself.
 	for deadline := time.Now().Add(endingTimeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -104,7 +106,7 @@ func (c *control) removeStale(path string) error {
 		switch {
 		case errors.Is(err, unix.ECONNREFUSED):
 			if err := unix.Unlinkat(int(c.parent.Fd()), c.name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-				return faultf(Mountpoint, "remove the stale control socket %s: %w", path, err)
+				return fault.Errorf(fault.Mountpoint, "remove the stale control socket %s: %w", path, err)
 			}
 			return nil
 		case errors.Is(err, unix.ENOENT):
@@ -113,7 +115,7 @@ func (c *control) removeStale(path string) error {
 			peer.Close()
 		}
 	}
-	return faultf(Mountpoint, "%s: another process listens there, although nothing is mounted: look for it with ss -xlp, or choose another mountpoint", path)
+	return fault.Errorf(fault.Mountpoint, "%s: another process listens there, although nothing is mounted: look for it with ss -xlp, or choose another mountpoint", path)
 }
 
 // serve answers clients until the listener is closed.
@@ -153,7 +155,7 @@ func (c *control) talk(conn *net.UnixConn) {
 	}
 	peer, err := peerOf(conn)
 	if err != nil || peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
-		send(failure(faultf(Failed, "this filesystem is not yours")))
+		send(failure(fault.Errorf(fault.Failed, "this filesystem is not yours")))
 		return
 	}
 	in := bufio.NewReaderSize(conn, requestLimit)
@@ -161,7 +163,7 @@ func (c *control) talk(conn *net.UnixConn) {
 		conn.SetReadDeadline(time.Now().Add(requestTimeout))
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			send(failure(faultf(BadRequest, "request: longer than %d bytes", requestLimit)))
+			send(failure(fault.Errorf(fault.BadRequest, "request: longer than %d bytes", requestLimit)))
 			return
 		}
 		if err != nil {

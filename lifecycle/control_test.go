@@ -6,18 +6,23 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/fault/faulttest"
+	"tokenfs/lifecycle/mount"
 )
 
 // testControl serves the control socket of a mountpoint that needs no mount.
 func testControl(t *testing.T, handle func(request) reply) (mountpoint string, c *control) {
 	t.Helper()
-	mountpoint = privateDir(t) + "/m"
+	mountpoint = runtimeDir(t) + "/m"
 	c, err := listen(mountpoint)
 	if err != nil {
 		t.Fatal(err)
@@ -66,13 +71,13 @@ func TestControlAnswersAndSurvives(t *testing.T) {
 	}
 	conn := connect(t, mountpoint)
 	for _, bad := range []string{"garbage\n", "\n", "{}\n", `{"v":1,"verb":"format"}` + "\n", "\x00\xff\n", strings.Repeat("[", 20000) + "\n"} {
-		if r := say(t, conn, bad); r.Kind != BadRequest || r.Error == "" {
+		if r := say(t, conn, bad); r.Kind != fault.BadRequest || r.Error == "" {
 			t.Errorf("%.60q: answer %+v", bad, r)
 		}
 		good(conn) // on the same connection
 	}
 	for _, bad := range []string{strings.Repeat("x", requestLimit), strings.Repeat("x", 10*requestLimit) + "\n"} {
-		if r := say(t, connect(t, mountpoint), bad); r.Kind != BadRequest || !strings.Contains(r.Error, "longer than 65536") {
+		if r := say(t, connect(t, mountpoint), bad); r.Kind != fault.BadRequest || !strings.Contains(r.Error, "longer than 65536") {
 			t.Errorf("%d bytes: answer %+v", len(bad), r)
 		}
 	}
@@ -83,7 +88,7 @@ func TestControlOutlivesPanics(t *testing.T) {
 	mountpoint, _ := testControl(t, func(request) reply { panic("a mistake") })
 	conn := connect(t, mountpoint)
 	for range 2 {
-		if r := say(t, conn, `{"v":1,"verb":"status"}`+"\n"); r.Kind != Failed || strings.Contains(r.Error, "a mistake") {
+		if r := say(t, conn, `{"v":1,"verb":"status"}`+"\n"); r.Kind != fault.Failed || strings.Contains(r.Error, "a mistake") {
 			t.Errorf("answer %+v", r)
 		}
 	}
@@ -107,7 +112,7 @@ func TestControlSilentClients(t *testing.T) {
 }
 
 func TestListenReplacesOnlyStaleSockets(t *testing.T) {
-	dir := privateDir(t)
+	dir := runtimeDir(t)
 	stale := func(name string) string {
 		path := dir + "/" + name
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socketPath(path), Net: "unix"})
@@ -126,19 +131,21 @@ func TestListenReplacesOnlyStaleSockets(t *testing.T) {
 
 	t.Run("live", func(t *testing.T) {
 		_, err := listen(dir + "/stale") // which is not stale any more
-		wantFault(t, err, Mountpoint, "another process listens")
+		faulttest.Want(t, err, fault.Mountpoint, "another process listens")
 	})
 	t.Run("file", func(t *testing.T) {
 		if err := os.WriteFile(dir+"/file.sock", []byte("precious"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := listen(dir + "/file")
-		wantFault(t, err, Mountpoint, "not a socket", "move it away")
+		faulttest.Want(t, err, fault.Mountpoint, "not a socket", "move it away")
 	})
 	t.Run("link", func(t *testing.T) {
-		symlink(t, "stale.sock", dir+"/link.sock")
+		if err := os.Symlink("stale.sock", dir+"/link.sock"); err != nil {
+			t.Fatal(err)
+		}
 		_, err := listen(dir + "/link")
-		wantFault(t, err, Mountpoint, "not a socket")
+		faulttest.Want(t, err, fault.Mountpoint, "not a socket")
 	})
 	t.Run("another's", func(t *testing.T) {
 		if os.Geteuid() != 0 {
@@ -149,10 +156,13 @@ func TestListenReplacesOnlyStaleSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := listen(path)
-		wantFault(t, err, Mountpoint, "belongs to uid 12345")
+		faulttest.Want(t, err, fault.Mountpoint, "belongs to uid 12345")
 	})
 	t.Run("long", func(t *testing.T) {
-		deep := mkdir(t, 0o700, dir, strings.Repeat("d", 200))
+		deep := filepath.Join(dir, strings.Repeat("d", 200))
+		if err := os.Mkdir(deep, 0o700); err != nil {
+			t.Fatal(err)
+		}
 		c, err := listen(deep + "/m")
 		if err != nil {
 			t.Fatal(err)
@@ -165,7 +175,7 @@ func TestListenReplacesOnlyStaleSockets(t *testing.T) {
 }
 
 func TestControlRemovesOnlyItsOwnSocket(t *testing.T) {
-	mountpoint := privateDir(t) + "/m"
+	mountpoint := runtimeDir(t) + "/m"
 	c, err := listen(mountpoint)
 	if err != nil {
 		t.Fatal(err)
@@ -229,13 +239,13 @@ func TestClientChecksTheServer(t *testing.T) {
 	dev := "0:7"
 	mountpoint, _ := testControl(t, func(request) reply { return reply{Dev: dev, Status: &Status{}} })
 	conn := connect(t, mountpoint)
-	c := &client{mountpoint: mountpoint, entry: mountEntry{Dev: "0:7"}, conn: conn, server: &unix.Ucred{Pid: 1}}
+	c := &client{mountpoint: mountpoint, entry: mount.Entry{Dev: "0:7"}, conn: conn, server: &unix.Ucred{Pid: 1}}
 	if _, err := c.ask(request{Verb: verbStatus}, time.Second); err != nil {
 		t.Error(err)
 	}
 	dev = "0:8"
 	_, err := c.ask(request{Verb: verbStatus}, time.Second)
-	wantFault(t, err, Dead, "another mount", "0:8", "0:7")
+	faulttest.Want(t, err, fault.Dead, "another mount", "0:8", "0:7")
 }
 
 func TestClientGivesUp(t *testing.T) {
@@ -244,7 +254,7 @@ func TestClientGivesUp(t *testing.T) {
 	defer close(release)
 	c := &client{mountpoint: mountpoint, conn: connect(t, mountpoint), server: &unix.Ucred{Pid: 4711}}
 	_, err := c.ask(request{Verb: verbStatus}, 50*time.Millisecond)
-	wantFault(t, err, Dead, "no answer", "4711")
+	faulttest.Want(t, err, fault.Dead, "no answer", "4711")
 	if !errors.Is(err, errSilent) {
 		t.Error("not recognised as silence")
 	}

@@ -14,6 +14,11 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/run"
+	"tokenfs/lifecycle/session"
 )
 
 // Options of a filesystem. The zero value of each field but Mountpoint means
@@ -27,10 +32,10 @@ type Options struct {
 	Skeleton     []fs.Folder // see SetSkeleton
 	PlainSaves   bool        // cut and write in place, as tmpfs does
 
-	AtLogout   AtLogout // as it is: the zero value wipes at once
-	Login      bool     // belongs to the user's logins, and waits for the first one
-	Leader     int      // of a login session it is for, where no logind tells
-	RootLogins bool     // with Login: root's own, too
+	AtLogout   session.AtLogout // as it is: the zero value wipes at once
+	Login      bool             // belongs to the user's logins, and waits for the first one
+	Leader     int              // of a login session it is for, where no logind tells
+	RootLogins bool             // with Login: root's own, too
 
 	Version string                           // shown in status
 	Ready   func()                           // called once, when the filesystem can be used
@@ -67,17 +72,17 @@ type daemon struct {
 	since   time.Time
 	journal *journal
 	memory  *crypt.Memory
-	mount   *mount
+	mount   *mount.Mount
 	worker  *supervisor
 	control *control
-	session *session
+	session *session.Session
 
 	limit  memoryLimit // when it was mounted
 	wanted room        // without it
 
 	program     program
 	programs    *programWatch
-	run         runKeeper
+	run         run.Keeper
 	upgrades    int
 	isUpgrading atomic.Bool
 	asked       context.Context // ends when a signal, or the caller, asks for the end
@@ -110,14 +115,14 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	if !mayStartWorkers {
 		return errors.New("internal error: main does not begin with BeWorker")
 	}
-	if err := errors.Join(Harden(), checkUnwatched()); err != nil {
+	if err := errors.Join(process.Harden(), process.CheckUnwatched()); err != nil {
 		return err
 	}
 	collectOnDemand()
-	if err := errors.Join(raiseLimits(), limitKeeper()); err != nil {
+	if err := errors.Join(process.RaiseLimits(), limitKeeper()); err != nil {
 		return err
 	}
-	if os.Getenv("GODEBUG") != RuntimeSettings {
+	if os.Getenv("GODEBUG") != process.RuntimeSettings {
 		return errors.New("internal error: a keeper needs an environment of its own: see StartAgain")
 	}
 	if err := closeInherited(); err != nil {
@@ -145,7 +150,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 		programs: newProgramWatch(),
 	}
 	defer d.journal.flush()
-	if err := begin(d, ctx); errors.Is(err, errNobody) || errors.Is(err, errRehearsed) {
+	if err := begin(d, ctx); errors.Is(err, session.ErrNobody) || errors.Is(err, errRehearsed) {
 		return nil
 	} else if err != nil {
 		return err
@@ -164,7 +169,7 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 	case err := <-d.served:
 		d.served <- err
 		if err == nil {
-			d.journal.logf("%s was unmounted", d.mount.path)
+			d.journal.logf("%s was unmounted", d.mount.Path)
 		}
 	}
 	return d.stop()
@@ -172,27 +177,27 @@ func serveInThisProcess(ctx context.Context, opts Options, begin func(*daemon, c
 
 // start leaves nothing behind if it fails.
 func (d *daemon) start(ctx context.Context) (err error) {
-	if err := checkLimits(); err != nil {
+	if err := process.CheckLimits(); err != nil {
 		return err
 	}
 	if d.program, err = thisProgram(); err != nil {
 		return err
 	}
-	options, err := parseMountOptions(d.opts.MountOptions, os.Geteuid() == 0)
+	options, err := mount.ParseOptions(d.opts.MountOptions, os.Geteuid() == 0)
 	if err != nil {
 		return err
 	}
-	if d.run, err = keeperOfRun(); err != nil {
+	if d.run, err = run.KeeperOf(); err != nil {
 		return err
 	}
-	d.opts.MountOptions = options.names
+	d.opts.MountOptions = options.Names
 	if err := checkSkeleton(d.opts.Skeleton); err != nil { // a mount without it is better than none
 		d.journal.logf("warning: linked apps do not find their directories: %v", err)
 		d.opts.Skeleton = nil
 	}
-	mountIt, base := func() (*mount, error) { return mountInside(d.run, options) }, d.run.Socket
-	if !d.run.private() {
-		if base, err = Canonical(d.opts.Mountpoint); err != nil {
+	mountIt, base := func() (*mount.Mount, error) { return mountInside(d.run, options) }, d.run.Socket
+	if !d.run.Private() {
+		if base, err = mount.Canonical(d.opts.Mountpoint); err != nil {
 			return err
 		}
 		d.opts.Mountpoint = base
@@ -202,21 +207,21 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	}
 	if d.opts.Login {
 		// Late is better than killed, which is what comes next.
-		late := time.AfterFunc(loginPatience, func() { notify("READY=1\nSTATUS=still mounting") })
+		late := time.AfterFunc(loginPatience, func() { process.Notify("READY=1\nSTATUS=still mounting") })
 		defer late.Stop()
 	}
 	defer func() {
 		if err != nil {
-			d.session.disconnect()
+			d.session.Disconnect()
 		}
 	}()
-	if !d.run.private() {
+	if !d.run.Private() {
 		dir, lock, err := d.claim(base)
 		if err != nil {
 			return err
 		}
-		defer lock.unlock()
-		mountIt = func() (*mount, error) { return newMount(dir, base, options.here) }
+		defer lock.Unlock()
+		mountIt = func() (*mount.Mount, error) { return mount.New(dir, base, options.Here) }
 		defer func() {
 			if d.mount == nil {
 				dir.Close()
@@ -234,14 +239,14 @@ func (d *daemon) start(ctx context.Context) (err error) {
 	most := d.fitInMemory()
 	d.memory, err = crypt.NewMemory(fs.MemoryConfig(d.opts.Size, d.opts.Inodes, d.opts.Secretmem))
 	if err != nil {
-		return faultf(Unsupported, "no protected memory for the keys: %w%s", err, memoryRemedy(err))
+		return fault.Errorf(fault.Unsupported, "no protected memory for the keys: %w%s", err, process.MemoryRemedy(err))
 	}
 	defer func() {
 		if err != nil {
 			d.memory.Erase()
 		}
 	}()
-	timer, err := newKillTimer()
+	timer, err := process.NewKillTimer()
 	if err != nil {
 		return err
 	}
@@ -249,13 +254,13 @@ func (d *daemon) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.since = time.Now()
-	d.worker = newSupervisor(d.memory, d.mount.fd, workerState{
+	d.worker = newSupervisor(d.memory, d.mount.Fd, workerState{
 		Size:    d.opts.Size,
 		Most:    most,
 		Inodes:  d.opts.Inodes,
 		UID:     os.Geteuid(),
 		GID:     os.Getegid(),
-		NoAtime: options.flags&unix.MS_NOATIME != 0,
+		NoAtime: options.Flags&unix.MS_NOATIME != 0,
 
 		WholeSaves: !d.opts.PlainSaves,
 		Skeleton:   d.opts.Skeleton,
@@ -272,7 +277,7 @@ func (d *daemon) start(ctx context.Context) (err error) {
 			}
 		default:
 		}
-		return errors.Join(fmt.Errorf("serve %s: %w", d.mount.path, err), d.mount.unmount(), unix.Close(d.mount.fd))
+		return errors.Join(fmt.Errorf("serve %s: %w", d.mount.Path, err), d.mount.Unmount(), unix.Close(d.mount.Fd))
 	}
 	d.warn()
 	return nil
@@ -283,46 +288,46 @@ func (d *daemon) serve() {
 	d.served = d.worker.over
 	go d.worker.run()
 	go d.control.serve(d.handle, d.journal.logf)
-	go d.session.run()
+	go d.session.Run()
 	go d.watchProgram()
 }
 
 // warn says at the start what a user should not have to look up in status.
 func (d *daemon) warn() {
 	d.warnOfMemory()
-	names, err := d.mount.plaintextBeneath()
+	names, err := d.mount.PlaintextBeneath()
 	if err != nil {
 		d.journal.logf("warning: look beneath the mount: %v", err)
 	}
 	if len(names) > 0 {
-		d.journal.logf("warning: %q and possibly more was written to %s while it was being mounted: it lies beneath the mount, unprotected", names[0], d.mount.path)
+		d.journal.logf("warning: %q and possibly more was written to %s while it was being mounted: it lies beneath the mount, unprotected", names[0], d.mount.Path)
 	}
 }
 
 func (d *daemon) tellReady() error {
-	ForgetFailure(d.mount.path)
+	mount.ForgetFailure(d.mount.Path)
 	d.journal.flush() // a daemon in the background is about to leave the terminal
 	if d.opts.Ready != nil {
 		d.opts.Ready()
 	}
 	if d.opts.Login {
-		notify("STATUS=") // it may have been something else
+		process.Notify("STATUS=") // it may have been something else
 	}
-	return errors.Join(notify("READY=1"), announce())
+	return errors.Join(process.Notify("READY=1"), process.Announce())
 }
 
 // stop ends the filesystem: keys, mount, what they sealed, socket, in this order.
 func (d *daemon) stop() error {
 	watchdog := time.AfterFunc(stopTimeout, func() { os.Exit(1) })
 	defer watchdog.Stop()
-	if timer, err := killAfter(stillLimit); err == nil { // it may be stopped meanwhile
-		defer timer.set(0)
+	if timer, err := process.KillAfter(process.StillLimit); err == nil { // it may be stopped meanwhile
+		defer timer.Set(0)
 	}
 
 	d.leaving.Lock()
 	d.worker.stop()
-	notify("STOPPING=1")
-	err := d.mount.unmount()
+	process.Notify("STOPPING=1")
+	err := d.mount.Unmount()
 	var serving error
 	select {
 	case serving = <-d.served:
@@ -330,14 +335,14 @@ func (d *daemon) stop() error {
 		d.busy = true
 		d.worker.end()
 		if !d.worker.notes.Hold(idleTimeout) {
-			d.mount.abort() // or this process could not end
+			d.mount.Abort() // or this process could not end
 		}
 	}
 	// The memory stays mapped for whoever still looks at it.
 	d.memory.Erase()
-	d.session.stop()
+	d.session.Stop()
 	d.err = errors.Join(serving, err, d.control.close())
-	removeRuntime(d.run.Remove)
+	run.RemoveRuntime(d.run.Remove)
 	close(d.ended)
 	d.control.drain(time.Second)
 	return d.err

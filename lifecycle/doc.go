@@ -1,10 +1,36 @@
-// Package lifecycle brings a filesystem up and takes it down: where it is
-// mounted, the mount itself, the daemon that serves it, and the socket through
-// which it is asked for its status, told to wipe, or told to end.
+// Package lifecycle is the keeper and the worker of a filesystem, the control socket
+// through which they are asked for their status and told to wipe or to end, and
+// upgrades.
 //
-// It knows mount tables, processes and sockets. It must never know keys, file
-// contents, or how anything is sealed, and it never prints: that is the
-// command's business.
+// It must never know keys, file contents, or how anything is sealed, and it never
+// prints: that is the command's business.
+//
+// # Packages
+//
+// What the keeper stands on is in packages of its own; arrows run down only.
+//
+//	run         tokenfs run: a filesystem for one process tree
+//	session     when a login session begins and ends
+//	mount       the mount table, fusermount3, the place
+//	handover    descriptors from process to process, and who gets them
+//	process     hardening, limits, environment, pidfds, timers, signals
+//	fault       kinds of errors
+//	sandbox     what a worker takes from itself
+//	orphan      what outlives a killed keeper, and destroys what it held
+//	pamservice  which PAM services count as logins
+//
+// # Files
+//
+//	daemon.go, logins.go, claim.go, private.go   the keeper, from its start to its end
+//	supervisor.go, child.go, watch.go, patience.go, thread.go   its workers, and when one is replaced
+//	calls.go, lines.go                           what the keeper says to a worker
+//	worker.go, lockdown.go, collect.go           the worker
+//	control.go, protocol.go, verbs.go            the control socket, as served
+//	client.go, holder.go                         and as used; tokenfs hold
+//	status.go, processes.go, journal.go, memorylimit.go, initonfree.go   what status tells
+//	inherited.go                                 what the keeper does not take from its caller
+//	upgrade.go, upgradeholder.go, resume.go, rehearsal.go, newprogram.go, inotify.go   upgrades
+//	reveal.go, intrude.go, torture.go            hooks of test builds
 //
 // # Keeper and worker
 //
@@ -22,8 +48,8 @@
 //
 // No descriptor of the filesystem crosses an exec. A fresh process first makes
 // itself unreadable for its user, then claims them over an end of a socket pair
-// that it was started with; the giver knows it by its pidfd (handover.go,
-// process.go). An upgrade (upgrade.go, resume.go) hands everything to a holder, a
+// that it was started with; the giver knows it by its pidfd (package
+// handover). An upgrade (upgrade.go, resume.go) hands everything to a holder, a
 // third process (upgradeholder.go), while the keeper executes the new program in
 // its own place; the new worker is a restarted one like any other. There is no
 // way back from there, so the new program first plays it all with a filesystem
@@ -34,17 +60,16 @@
 // killed, they destroy the keys and all that they sealed first, which nobody else
 // could; the kernel ends them if that takes too long (package orphan).
 //
-// For a command (run.go) there is a third process: the launcher, which makes the
-// namespaces, has a keeper outside mount in them, and then becomes the command
-// (launcher.go, private.go, inside.go). It never has /dev/fuse. The keeper of such a
-// mount ends with tokenfs run, which waits for the command.
+// For a command (package run) there is a third process: the launcher, which makes the
+// namespaces, has a keeper outside mount in them (private.go), and then becomes the
+// command. It never has /dev/fuse. The keeper of such a mount ends with tokenfs run,
+// which waits for the command.
 //
 // # Sessions
 //
-// What is mounted at the default place ends with its user's logins: session.go
-// decides when, from what logind says (logind.go) and from leases (lease.go;
-// holder.go for those of commands), and linger.go has the user manager live as
-// long as that needs. An upgrade hands all of it on.
+// What is mounted at the default place ends with its user's logins: package session
+// decides when, from what logind says and from leases (holder.go for those of
+// commands). An upgrade hands all of it on.
 //
 // # Order
 //

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/session"
 )
 
 // A lease for a command lasts as long as the command and all that it leaves in
@@ -17,14 +20,14 @@ import (
 // for ends with the command.
 
 // Hold keeps the filesystem for a time.
-func Hold(mountpoint string, d time.Duration) (Lease, error) {
+func Hold(mountpoint string, d time.Duration) (session.Lease, error) {
 	return takeLease(mountpoint, request{Verb: verbHold, Seconds: int64(d / time.Second)})
 }
 
-func takeLease(mountpoint string, r request) (Lease, error) {
+func takeLease(mountpoint string, r request) (session.Lease, error) {
 	c, err := dial(mountpoint)
 	if err != nil {
-		return Lease{}, err
+		return session.Lease{}, err
 	}
 	defer c.close()
 	answer, err := c.ask(r, answerTimeout)
@@ -32,7 +35,7 @@ func takeLease(mountpoint string, r request) (Lease, error) {
 		err = fmt.Errorf("the daemon (pid %d) answered without a lease", c.server.Pid)
 	}
 	if err != nil {
-		return Lease{}, err
+		return session.Lease{}, err
 	}
 	return *answer.Lease, nil
 }
@@ -61,15 +64,15 @@ func HoldCommand(argv []string) (status int, err error) {
 	}
 	defer read.Close()
 	var pidfd int
-	holder := &exec.Cmd{Path: selfExe, Args: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{write},
+	holder := &exec.Cmd{Path: process.Program, Args: argv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, ExtraFiles: []*os.File{write},
 		SysProcAttr: &unix.SysProcAttr{PidFD: &pidfd}}
-	received := collectSignals(stopping...)
+	received := process.CollectSignals(stopping...)
 	if err := holder.Start(); err != nil {
 		write.Close()
 		return 0, fmt.Errorf("hold: %w", err)
 	}
 	write.Close()
-	go passOn(received, pidfd)
+	go process.PassOn(received, pidfd)
 	if _, err := fmt.Fscanln(read, &status); err == nil {
 		return status, nil
 	}
@@ -95,7 +98,7 @@ func BeHolderOf(mountpoint, name string, argv []string) (status int, err error) 
 	if err := unix.Fstat(3, &pipe); err != nil || pipe.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return 0, errors.New("internal error: a holder is started by tokenfs hold")
 	}
-	received := collectSignals(stopping...)
+	received := process.CollectSignals(stopping...)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("hold: adopt what the command leaves: %w", err)
 	}
@@ -115,7 +118,7 @@ func BeHolderOf(mountpoint, name string, argv []string) (status int, err error) 
 		}
 		return statusCannotExecute, fmt.Errorf("hold: %w", err)
 	}
-	go passOn(received, pidfd)
+	go process.PassOn(received, pidfd)
 	return 0, reapAll(command.Pid, tell)
 }
 
@@ -133,11 +136,11 @@ func reapAll(command int, tell *os.File) error {
 		case pid == command:
 			status := ws.ExitStatus()
 			if ws.Signaled() {
-				status = StatusSignal + int(ws.Signal())
+				status = process.StatusSignal + int(ws.Signal())
 			}
 			fmt.Fprintln(tell, status)
 			tell.Close()
-			leaveTerminal()
+			process.LeaveTerminal()
 		}
 	}
 }

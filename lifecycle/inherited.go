@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/run"
 )
 
 // A process that serves has an environment of ours (package process), and no
@@ -16,15 +19,15 @@ import (
 // written by a worker that somebody has taken over.
 
 // ownVars only we set.
-var ownVars = []string{readyVar, runVar, upgradeVar}
+var ownVars = []string{process.ReadyVar, run.KeeperVar, upgradeVar}
 
 // isOurs says whether an environment is what a keeper may have.
 func isOurs(env []string) bool {
-	may := slices.Concat(unitVars, ownVars)
+	may := slices.Concat(process.UnitVars, ownVars)
 	seen := map[string]bool{}
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
-		if name == "GODEBUG" && value != RuntimeSettings || name != "GODEBUG" && !slices.Contains(may, name) || seen[name] {
+		if name == "GODEBUG" && value != process.RuntimeSettings || name != "GODEBUG" && !slices.Contains(may, name) || seen[name] {
 			return false
 		}
 		seen[name] = true
@@ -43,7 +46,7 @@ func StartAgain(argv []string) error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("start again: %w", err)
 	}
-	return fmt.Errorf("start again: %w", unix.Exec(selfExe, argv, environment(slices.Concat(unitVars, ownVars))))
+	return fmt.Errorf("start again: %w", unix.Exec(process.Program, argv, process.Environment(slices.Concat(process.UnitVars, ownVars))))
 }
 
 // closeInherited closes what the caller left open, besides standard output and
@@ -94,14 +97,14 @@ func closeInput() error {
 
 // passedFDs are those that whoever started this process has told it of.
 func passedFDs() (fds []int, err error) {
-	if Background() {
-		fds = append(fds, readyFD)
+	if process.Background() {
+		fds = append(fds, process.ReadyFD)
 	}
-	run, err := keeperOfRun()
+	run, err := run.KeeperOf()
 	if err != nil {
 		return nil, err
 	}
-	if run.private() {
+	if run.Private() {
 		fds = append(fds, run.Handover)
 	}
 	if fd, ok := upgradedFrom(); ok {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/process"
 )
 
 const inheritVar = "_TOKENFS_TEST_INHERIT"
@@ -19,19 +21,19 @@ const inheritVar = "_TOKENFS_TEST_INHERIT"
 // counts for nothing.
 func TestEnvironmentIsOurs(t *testing.T) {
 	for name, value := range map[string]string{"AZURE_CLIENT_SECRET": "x", "PATH": "/somewhere", "GODEBUG": "cpu.sse41=off,asyncpreemptoff=0",
-		"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere", "HOME": "/home/u", "NOTIFY_SOCKET": "/run/n", readyVar: "3", "GOTRACEBACK": "crash"} {
+		"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nowhere", "HOME": "/home/u", "NOTIFY_SOCKET": "/run/n", process.ReadyVar: "3", "GOTRACEBACK": "crash"} {
 		t.Setenv(name, value)
 	}
 	for _, c := range []struct {
 		names []string
 		want  []string
 	}{
-		{testVars, nil},
-		{daemonVars, []string{"HOME=/home/u"}},
-		{unitVars, []string{"HOME=/home/u", "NOTIFY_SOCKET=/run/n"}},
-		{slices.Concat(unitVars, ownVars), []string{"HOME=/home/u", "NOTIFY_SOCKET=/run/n", readyVar + "=3"}},
+		{process.TestVars, nil},
+		{process.DaemonVars, []string{"HOME=/home/u"}},
+		{process.UnitVars, []string{"HOME=/home/u", "NOTIFY_SOCKET=/run/n"}},
+		{slices.Concat(process.UnitVars, ownVars), []string{"HOME=/home/u", "NOTIFY_SOCKET=/run/n", process.ReadyVar + "=3"}},
 	} {
-		env := environment(c.names)
+		env := process.Environment(c.names)
 		if !isOurs(env) {
 			t.Errorf("it is not ours: %q", env)
 		}
@@ -53,7 +55,7 @@ func TestEnvironmentIsOurs(t *testing.T) {
 }
 
 func TestWhatIsNotOurs(t *testing.T) {
-	ours := []string{"GODEBUG=" + RuntimeSettings, "HOME=/home/u"}
+	ours := []string{"GODEBUG=" + process.RuntimeSettings, "HOME=/home/u"}
 	if !isOurs(ours) {
 		t.Fatalf("%q is not ours", ours)
 	}
@@ -61,8 +63,8 @@ func TestWhatIsNotOurs(t *testing.T) {
 		nil,
 		{"HOME=/home/u"},
 		{"GODEBUG=asyncpreemptoff=1"},
-		{"GODEBUG=" + RuntimeSettings + ",cpu.sse41=off"},
-		{"GODEBUG=fips140=only," + RuntimeSettings},
+		{"GODEBUG=" + process.RuntimeSettings + ",cpu.sse41=off"},
+		{"GODEBUG=fips140=only," + process.RuntimeSettings},
 		append(slices.Clone(ours), "PATH=/bin"),
 		append(slices.Clone(ours), "GODEBUG=cpu.sse41=off"),
 		append(slices.Clone(ours), "HOME=/home/v"),
@@ -89,7 +91,7 @@ func TestInheritedFilesAreClosed(t *testing.T) {
 	}
 	defer secret.Close()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestInheritedFilesAreClosed$")
-	cmd.Env = append(os.Environ(), inheritVar+"=1", readyVar+"=3")
+	cmd.Env = append(os.Environ(), inheritVar+"=1", process.ReadyVar+"=3")
 	cmd.Stdin = secret
 	cmd.ExtraFiles = []*os.File{secret, secret, nil, secret}
 	if out, err := cmd.CombinedOutput(); err != nil || !bytes.HasSuffix(out, []byte("heir\n")) {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tokenfs/lifecycle/process"
 )
 
 func TestJournalNeverWaits(t *testing.T) {
@@ -38,14 +40,14 @@ func TestJournalNeverWaits(t *testing.T) {
 }
 
 func TestNotify(t *testing.T) {
-	path := filepath.Join(privateDir(t), "notify")
+	path := filepath.Join(runtimeDir(t), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
-	if err := notify("READY=1"); err != nil {
+	if err := process.Notify("READY=1"); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 100)
@@ -53,11 +55,11 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q, %v", b[:n], err)
 	}
 	t.Setenv("NOTIFY_SOCKET", path+"x")
-	if err := notify("READY=1"); err == nil {
+	if err := process.Notify("READY=1"); err == nil {
 		t.Error("no error without a service manager")
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	if err := notify("READY=1"); err != nil {
+	if err := process.Notify("READY=1"); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/process"
 	"tokenfs/lifecycle/sandbox"
 )
 
@@ -36,10 +38,10 @@ func (w *workerProcess) lockDown() (err error) {
 			fds = append(fds, listener)
 		}
 	}
-	defer closeAll(fds)
+	defer process.CloseAll(fds)
 	line, err := encode(toKeeper{Locked: &said})
 	if err == nil {
-		w.conn.SetWriteDeadline(time.Now().Add(handoverTimeout))
+		w.conn.SetWriteDeadline(time.Now().Add(handover.Timeout))
 		_, _, err = w.conn.WriteMsgUnix(line, unix.UnixRights(fds...), nil)
 	}
 	if err != nil {
@@ -72,14 +74,14 @@ func (w *workerProcess) measure() int64 {
 // call that its filter stops is the end of it.
 func (c *child) guard(said *lockedDown, listener int) {
 	if c.locked != nil {
-		closeAll([]int{listener})
+		process.CloseAll([]int{listener})
 		return // it is not asked twice
 	}
 	c.locked = said
 	if crypt.Unprotected {
 		return
 	}
-	if err := sandbox.Limit(c.pid); err != nil {
+	if err := sandbox.Limit(c.Pid); err != nil {
 		c.logf("%v", err)
 	}
 	if listener < 0 {

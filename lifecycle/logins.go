@@ -3,26 +3,29 @@ package lifecycle
 import (
 	"context"
 	"os"
+
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/session"
 )
 
 // startSession finds out whose filesystem it will be, and waits for its user.
 func (d *daemon) startSession(ctx context.Context) error {
-	d.session = newSession(os.Geteuid(), sessionState{AtLogout: d.opts.AtLogout, Stays: d.opts.Login}, d.logout, d.journal.logf)
+	d.session = session.New(os.Geteuid(), session.State{AtLogout: d.opts.AtLogout, Stays: d.opts.Login}, d.logout, d.journal.logf)
 	if d.opts.Login {
-		return d.session.awaitLogin(ctx, d.opts.RootLogins)
+		return d.session.AwaitLogin(ctx, d.opts.RootLogins)
 	}
 	if d.run.Command {
 		return nil // which lasts as long as it lasts
 	}
 	// What somebody mounts elsewhere may be for anything.
-	return d.session.followLogins(atDefault(d.opts.Mountpoint), d.opts.Leader)
+	return d.session.FollowLogins(atDefault(d.opts.Mountpoint), d.opts.Leader)
 }
 
 // logout is the end of the session. Where the user's services live on, they
 // find an empty filesystem; a daemon that was started by hand would be what
 // keeps them alive.
 func (d *daemon) logout() {
-	if !d.session.stays() {
+	if !d.session.Stays() {
 		d.journal.logf("the session is over: unmounting")
 		d.ending.Do(func() { close(d.end) })
 		return
@@ -36,11 +39,11 @@ func (d *daemon) logout() {
 
 // atDefault says whether a mountpoint is the one that a login has.
 func atDefault(path string) bool {
-	def, err := DefaultMountpoint()
+	def, err := mount.DefaultMountpoint()
 	if err != nil {
 		return false
 	}
-	def, err = Canonical(def)
+	def, err = mount.Canonical(def)
 	return err == nil && def == path
 }
 

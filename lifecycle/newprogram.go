@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
 )
 
 // A keeper notices by itself that the file of its program was replaced, and goes
@@ -134,7 +137,7 @@ func settled() time.Duration { return programSettles + rand.N(programSpread) }
 // replacedProgram compares the file at path with what this process runs.
 func replacedProgram(path string) (replaced, missing bool) {
 	var now, running unix.Stat_t
-	if err := unix.Stat(selfExe, &running); err != nil {
+	if err := unix.Stat(process.Program, &running); err != nil {
 		return false, false
 	}
 	err := unix.Lstat(path, &now)
@@ -147,7 +150,7 @@ func (p program) onlyRoots() error {
 	if !p.Trusted {
 		return fmt.Errorf("%s is not root's", p.Path)
 	}
-	f, err := openRootsAlone(p.Path)
+	f, err := mount.OpenRootsAlone(p.Path)
 	if err == nil {
 		f.Close()
 	}
@@ -185,8 +188,8 @@ func (d *daemon) programStatus() ProgramStatus {
 // endForRemoval is how a filesystem ends whose program was removed.
 func (d *daemon) endForRemoval() error {
 	err := d.stop()
-	if atDefault(d.mount.path) {
-		os.Remove(d.mount.path) // nobody will mount on it again
+	if atDefault(d.mount.Path) {
+		os.Remove(d.mount.Path) // nobody will mount on it again
 	}
-	return &Removed{d.mount.path, err}
+	return &Removed{d.mount.Path, err}
 }

@@ -3,6 +3,9 @@ package lifecycle
 import (
 	"os"
 	"testing"
+
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/run"
 )
 
 // An offer says what comes with it.
@@ -12,8 +15,8 @@ func TestOfferWithoutDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	for _, offer := range []privateOffer{{User: true}, {User: true, Over: true}, {}} {
-		if fd, err := mountOffered(offer, []int{int(null.Fd())}, mountOptions{}); err == nil || fd != -1 {
+	for _, offer := range []run.Offer{{User: true}, {User: true, Over: true}, {}} {
+		if fd, err := mountOffered(offer, []int{int(null.Fd())}, mount.Options{}); err == nil || fd != -1 {
 			t.Errorf("%+v: mounted as %d, %v", offer, fd, err)
 		}
 	}

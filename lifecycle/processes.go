@@ -31,7 +31,7 @@ func (d *daemon) processes() []Process {
 	d.worker.mu.Lock()
 	defer d.worker.mu.Unlock()
 	if c := d.worker.current; c != nil && c.locked != nil {
-		all = append(all, Process{"worker", c.pid, c.protections()})
+		all = append(all, Process{"worker", c.Pid, c.protections()})
 	}
 	return all
 }
@@ -40,13 +40,13 @@ func (d *daemon) processes() []Process {
 // nothing, what it said itself.
 func (c *child) protections() []Protection {
 	said := c.locked
-	list := append(slices.Clone(said.Own), fileLimit(c.pid))
-	if now, found := tracedNow(c.pid); found { // root can begin that at any time
+	list := append(slices.Clone(said.Own), fileLimit(c.Pid))
+	if now, found := tracedNow(c.Pid); found { // root can begin that at any time
 		list = append(slices.DeleteFunc(list, func(p Protection) bool { return p.Name == now.Name }), now)
 	}
 
 	privs := Protection{"no_new_privs", false, said.NoNewPrivs}
-	if have, all, err := sandbox.Threads(c.pid, "NoNewPrivs", "1"); err == nil && have == all {
+	if have, all, err := sandbox.Threads(c.Pid, "NoNewPrivs", "1"); err == nil && have == all {
 		privs.Active, privs.Detail = true, "no program could give it privileges"
 	} else if privs.Detail == "" {
 		privs.Detail = fmt.Sprintf("in %d of %d threads", have, all)
@@ -58,7 +58,7 @@ func (c *child) protections() []Protection {
 	}
 
 	calls := Protection{"seccomp", false, said.Seccomp}
-	switch have, all, err := sandbox.Threads(c.pid, "Seccomp", "2"); {
+	switch have, all, err := sandbox.Threads(c.Pid, "Seccomp", "2"); {
 	case err != nil || have != all:
 		if calls.Detail == "" {
 			calls.Detail = fmt.Sprintf("in %d of %d threads", have, all)
@@ -68,7 +68,7 @@ func (c *child) protections() []Protection {
 	default:
 		calls.Active, calls.Detail = true, fmt.Sprintf("%d system calls are left to it; another one ends it, and is named in the kernel's log only: %s", said.Calls, said.Unnamed)
 	}
-	return append(list, privs, files, calls, capabilities(c.pid))
+	return append(list, privs, files, calls, capabilities(c.Pid))
 }
 
 func fileLimit(pid int) Protection {

@@ -12,6 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/fs"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/session"
 )
 
 // The control protocol: one request and one reply, each a line of JSON, as
@@ -67,9 +70,9 @@ type request struct {
 }
 
 type reply struct {
-	V     int    `json:"v"`
-	Kind  Kind   `json:"kind,omitempty"`  // set if it failed
-	Error string `json:"error,omitempty"` // why
+	V     int        `json:"v"`
+	Kind  fault.Kind `json:"kind,omitempty"`  // set if it failed
+	Error string     `json:"error,omitempty"` // why
 	// Dev is the device number of the mount that this server serves, so that
 	// the client can tell that it is the one it meant.
 	Dev    string       `json:"dev,omitempty"`
@@ -80,8 +83,8 @@ type reply struct {
 
 	content []byte // of Status, as the worker wrote it
 
-	Lease    *Lease `json:"lease,omitempty"`
-	Released int    `json:"released,omitempty"` // leases
+	Lease    *session.Lease `json:"lease,omitempty"`
+	Released int            `json:"released,omitempty"` // leases
 	//lint:ignore U1000 the build with tag tokenfs_reveal has fields in it
 	revelation
 }
@@ -115,13 +118,13 @@ func (r reply) forget() {
 
 // FailedPath is a path that could not be wiped.
 type FailedPath struct {
-	Path  []byte `json:"path"`
-	Kind  Kind   `json:"kind"`
-	Error string `json:"error"`
+	Path  []byte     `json:"path"`
+	Kind  fault.Kind `json:"kind"`
+	Error string     `json:"error"`
 }
 
 func failure(err error) reply {
-	return reply{V: protocolVersion, Kind: KindOf(err), Error: err.Error()}
+	return reply{V: protocolVersion, Kind: fault.KindOf(err), Error: err.Error()}
 }
 
 // parseRequest accepts nothing that the server would have to guess about.
@@ -130,28 +133,28 @@ func parseRequest(line []byte) (request, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		return r, faultf(BadRequest, "request: %w", err)
+		return r, fault.Errorf(fault.BadRequest, "request: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return r, faultf(BadRequest, "request: more than one JSON value on the line")
+		return r, fault.Errorf(fault.BadRequest, "request: more than one JSON value on the line")
 	}
 	if r.V != protocolVersion {
-		return r, faultf(BadRequest, "request: version %d, and this daemon speaks %d: use the tokenfs that it was started with", r.V, protocolVersion)
+		return r, fault.Errorf(fault.BadRequest, "request: version %d, and this daemon speaks %d: use the tokenfs that it was started with", r.V, protocolVersion)
 	}
 	if r.Skeleton != nil && r.Verb != verbSkeleton {
-		return r, faultf(BadRequest, "request: %s takes no skeleton", r.Verb)
+		return r, fault.Errorf(fault.BadRequest, "request: %s takes no skeleton", r.Verb)
 	}
 	if r.Paths != nil && r.Verb != verbWipe && !testVerb(r.Verb) {
-		return r, faultf(BadRequest, "request: %s takes no paths", r.Verb)
+		return r, fault.Errorf(fault.BadRequest, "request: %s takes no paths", r.Verb)
 	}
 	if r.Paths != nil && len(r.Paths) == 0 { // without paths it would be of everything
-		return r, faultf(BadRequest, "request: %s of an empty list of paths", r.Verb)
+		return r, fault.Errorf(fault.BadRequest, "request: %s of an empty list of paths", r.Verb)
 	}
 	if (r.Seconds != 0 || r.Command != "") && r.Verb != verbHold || r.Lease != 0 && r.Verb != verbRelease {
-		return r, faultf(BadRequest, "request: %s is not about leases", r.Verb)
+		return r, fault.Errorf(fault.BadRequest, "request: %s is not about leases", r.Verb)
 	}
 	if (r.Leader > 0) != (r.Verb == verbLogin) {
-		return r, faultf(BadRequest, "request: login, and nothing else, needs the leader of a session")
+		return r, fault.Errorf(fault.BadRequest, "request: login, and nothing else, needs the leader of a session")
 	}
 	switch r.Verb {
 	case verbHold:
@@ -169,10 +172,10 @@ func parseRequest(line []byte) (request, error) {
 		if testVerb(r.Verb) {
 			break
 		}
-		return r, faultf(BadRequest, "request: unknown verb %.40q", r.Verb)
+		return r, fault.Errorf(fault.BadRequest, "request: unknown verb %.40q", r.Verb)
 	}
 	for _, p := range r.Paths {
-		if err := checkRelative(p); err != nil {
+		if err := mount.CheckRelative(p); err != nil {
 			return r, err
 		}
 	}
@@ -194,11 +197,11 @@ func (r *request) dropEmpty() {
 func checkHold(r request) error {
 	switch {
 	case (r.Seconds == 0) == (r.Command == ""):
-		return faultf(BadRequest, "request: hold for seconds, or for a command")
-	case r.Seconds < 0 || r.Seconds > int64(MaxHold/time.Second):
-		return faultf(BadRequest, "request: hold for %d seconds: the longest is %v", r.Seconds, MaxHold)
-	case len(r.Command) > MaxCommandName:
-		return faultf(BadRequest, "request: the name of the command is longer than %d bytes", MaxCommandName)
+		return fault.Errorf(fault.BadRequest, "request: hold for seconds, or for a command")
+	case r.Seconds < 0 || r.Seconds > int64(session.MaxHold/time.Second):
+		return fault.Errorf(fault.BadRequest, "request: hold for %d seconds: the longest is %v", r.Seconds, session.MaxHold)
+	case len(r.Command) > session.MaxCommandName:
+		return fault.Errorf(fault.BadRequest, "request: the name of the command is longer than %d bytes", session.MaxCommandName)
 	}
 	return nil
 }
@@ -209,36 +212,12 @@ const skeletonLimit = requestLimit / 2
 
 func checkSkeleton(folders []fs.Folder) error {
 	if err := fs.CheckSkeleton(folders); err != nil {
-		return faultf(BadRequest, "skeleton: %w", err)
+		return fault.Errorf(fault.BadRequest, "skeleton: %w", err)
 	}
 	if line, err := encode(folders); err != nil || len(line) > skeletonLimit {
-		return faultf(BadRequest, "skeleton: more than %d bytes: link fewer apps, or directories with fewer entries", skeletonLimit)
+		return fault.Errorf(fault.BadRequest, "skeleton: more than %d bytes: link fewer apps, or directories with fewer entries", skeletonLimit)
 	}
 	return nil
-}
-
-// checkRelative refuses whatever could mean something outside the mount. It makes no
-// copy of p, which would stay on the heap.
-func checkRelative(p []byte) error {
-	switch {
-	case len(p) >= unix.PathMax:
-		return faultf(BadRequest, "path of %d bytes: the longest is %d", len(p), unix.PathMax-1)
-	case string(p) == ".":
-		return nil
-	case bytes.IndexByte(p, 0) >= 0 || !cleanParts(p):
-		return faultf(BadRequest, "path %.80q: must be relative to the mount, without . and ..", p)
-	}
-	return nil
-}
-
-// cleanParts says whether each part between slashes is a name.
-func cleanParts(p []byte) bool {
-	for part := range bytes.SplitSeq(p, []byte("/")) {
-		if len(part) == 0 || string(part) == "." || string(part) == ".." {
-			return false
-		}
-	}
-	return true
 }
 
 func encode(v any) ([]byte, error) {

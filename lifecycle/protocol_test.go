@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"tokenfs/fs"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/session"
 )
 
 func TestParseRequest(t *testing.T) {
@@ -35,7 +37,7 @@ func TestParseRequest(t *testing.T) {
 		`{"v":1,"verb":"hold","seconds":60,"command":"tmux"}`:                                                                                                             {},
 		`{"v":1,"verb":"hold","seconds":-1}`:                                                                                                                              {},
 		`{"v":1,"verb":"hold","seconds":9223372036854775807}`:                                                                                                             {},
-		`{"v":1,"verb":"hold","command":"` + strings.Repeat("x", MaxCommandName+1) + `"}`:                                                                                 {},
+		`{"v":1,"verb":"hold","command":"` + strings.Repeat("x", session.MaxCommandName+1) + `"}`:                                                                         {},
 		`{"v":1,"verb":"hold","seconds":60,"peer":{"Pid":1}}`:                                                                                                             {},
 		`{"v":1,"verb":"status","seconds":60}`:                                                                                                                            {},
 		`{"v":1,"verb":"login","leader":7}`:                                                                                                                               {V: 1, Verb: "login", Leader: 7},
@@ -62,8 +64,8 @@ func TestParseRequest(t *testing.T) {
 		switch refuse := want.V == 0; {
 		case refuse && err == nil:
 			t.Errorf("%s: accepted as %+v", in, got)
-		case refuse && KindOf(err) != BadRequest:
-			t.Errorf("%s: error of kind %s", in, KindOf(err))
+		case refuse && fault.KindOf(err) != fault.BadRequest:
+			t.Errorf("%s: error of kind %s", in, fault.KindOf(err))
 		case !refuse && (err != nil || !reflect.DeepEqual(got, want)):
 			t.Errorf("%s: %+v, %v", in, got, err)
 		}
@@ -87,8 +89,8 @@ func FuzzParseRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		r, err := parseRequest(line)
 		if err != nil {
-			if KindOf(err) != BadRequest || len(err.Error()) > 4*len(line)+1000 {
-				t.Fatalf("kind %s, %d bytes of error for %d of request", KindOf(err), len(err.Error()), len(line))
+			if fault.KindOf(err) != fault.BadRequest || len(err.Error()) > 4*len(line)+1000 {
+				t.Fatalf("kind %s, %d bytes of error for %d of request", fault.KindOf(err), len(err.Error()), len(line))
 			}
 			return
 		}

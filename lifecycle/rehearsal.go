@@ -15,6 +15,8 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/process"
 )
 
 // An upgrade cannot be undone once the new program runs in the keeper's place:
@@ -31,7 +33,7 @@ type rehearsal struct {
 }
 
 // rehearsalLimit bounds a rehearsal; who asked for the upgrade waits for it.
-const rehearsalLimit = 2 * handoverTimeout
+const rehearsalLimit = 2 * handover.Timeout
 
 // rehearse says why a program cannot take over.
 func (d *daemon) rehearse(program *os.File) error {
@@ -49,11 +51,11 @@ func (d *daemon) rehearse(program *os.File) error {
 		return err
 	}
 	r := rehearsal{d.worker.begins(), fs.SavedInit(d.memory.Slots())}
-	if err := sendState(conn, r, int(program.Fd())); err != nil {
+	if err := handover.SendState(conn, r, int(program.Fd())); err != nil {
 		return fmt.Errorf("arrange a rehearsal: %w", err)
 	}
 	var failed string
-	if _, err := receiveWithin(conn, rehearsalLimit+handoverTimeout, &failed, 0, 0); err != nil {
+	if _, err := handover.ReceiveWithin(conn, rehearsalLimit+handover.Timeout, &failed, 0, 0); err != nil {
 		return fmt.Errorf("hear of the rehearsal: %w", err)
 	}
 	if failed != "" {
@@ -65,7 +67,7 @@ func (d *daemon) rehearse(program *os.File) error {
 // beRehearsal directs one, being holder and kernel to the new program.
 func beRehearsal(conn *net.UnixConn) error {
 	var r rehearsal
-	fds, err := receiveState(conn, &r, 1)
+	fds, err := handover.ReceiveState(conn, &r, 1)
 	if err != nil {
 		return err
 	}
@@ -73,7 +75,7 @@ func beRehearsal(conn *net.UnixConn) error {
 	if err := r.play(fds[0]); err != nil {
 		failed = err.Error()
 	}
-	return sendState(conn, failed)
+	return handover.SendState(conn, failed)
 }
 
 func (r *rehearsal) play(program int) error {
@@ -101,7 +103,7 @@ func (r *rehearsal) play(program int) error {
 	if err != nil {
 		return err
 	}
-	h, theirs, err := newHandover()
+	h, theirs, err := handover.New()
 	if err != nil {
 		return err
 	}
@@ -114,32 +116,32 @@ func (r *rehearsal) play(program int) error {
 	go func() {
 		var ws unix.WaitStatus
 		for {
-			if _, err := unix.Wait4(actor.pid, &ws, 0, nil); err != unix.EINTR {
+			if _, err := unix.Wait4(actor.Pid, &ws, 0, nil); err != unix.EINTR {
 				break
 			}
 		}
-		h.close() // it will not come any more
+		h.Close() // it will not come any more
 		ended <- endOf(ws, false)
 	}()
-	conn, err := h.accept(actor)
+	conn, err := h.Accept(actor)
 	if err == nil {
-		err = sendState(conn, st, kernel[1], memory.Keys, memory.Arena, memory.Slots,
+		err = handover.SendState(conn, st, kernel[1], memory.Keys, memory.Arena, memory.Slots,
 			control, int(top.Fd()), int(top.Fd()))
 	}
 	if err == nil {
 		var thanks string
-		_, err = receiveWithin(conn, rehearsalLimit, &thanks, 0, 0)
+		_, err = handover.ReceiveWithin(conn, rehearsalLimit, &thanks, 0, 0)
 	}
 	if err == nil {
 		return nil
 	}
-	actor.kill()
+	actor.Kill()
 	return fmt.Errorf("it cannot take over, as a rehearsal shows: %w (%w): %.300s", err, <-ended, bytes.TrimSpace(<-said))
 }
 
 // startActor starts the new program as an exec in the keeper's place would, and
 // returns what it says in the end.
-func startActor(program int, handover *os.File) (actor process, said <-chan []byte, err error) {
+func startActor(program int, theirs *os.File) (actor process.Handle, said <-chan []byte, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return actor, nil, err
@@ -151,16 +153,16 @@ func startActor(program int, handover *os.File) (actor process, said <-chan []by
 	}
 	defer tell.Close()
 	// Out of the way of what the new process is to have in its first places.
-	if program, err = unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, handoverFD+1); err != nil {
+	if program, err = unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, handover.FD+1); err != nil {
 		out.Close()
 		return actor, nil, err
 	}
 	defer unix.Close(program)
-	actor.pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program), os.Args, &syscall.ProcAttr{
+	actor.Pid, err = syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", program), os.Args, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(environment(testVars), fmt.Sprintf("%s=%d", upgradeVar, handoverFD)),
-		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: handover.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, PidFD: &actor.fd},
+		Env:   append(process.Environment(process.TestVars), fmt.Sprintf("%s=%d", upgradeVar, handover.FD)),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handover.FD: theirs.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL, PidFD: &actor.Fd},
 	})
 	if err != nil {
 		out.Close()
@@ -169,7 +171,7 @@ func startActor(program int, handover *os.File) (actor process, said <-chan []by
 	all := make(chan []byte, 1)
 	go func() {
 		defer out.Close()
-		out.SetReadDeadline(time.Now().Add(rehearsalLimit + handoverTimeout)) // a worker may keep it open
+		out.SetReadDeadline(time.Now().Add(rehearsalLimit + handover.Timeout)) // a worker may keep it open
 		b, _ := io.ReadAll(io.LimitReader(out, 4096))
 		all <- b
 	}()
@@ -186,7 +188,7 @@ func (d *daemon) actAlong(conn *net.UnixConn) error {
 	if d.worker.awaitWorker(rehearsalLimit) == nil {
 		return errors.New("no worker came up in a rehearsal")
 	}
-	if err := sendState(conn, "thanks"); err != nil {
+	if err := handover.SendState(conn, "thanks"); err != nil {
 		return err
 	}
 	return errRehearsed

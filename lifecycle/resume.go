@@ -9,6 +9,11 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/session"
 )
 
 // Resume goes on where the keeper was whose place this process took. Of opts
@@ -18,7 +23,7 @@ func Resume(ctx context.Context, opts Options) error {
 }
 
 func (d *daemon) resume(context.Context) error {
-	if err := checkUnwatched(); err != nil {
+	if err := process.CheckUnwatched(); err != nil {
 		return err
 	}
 	fd, ok := upgradedFrom()
@@ -28,17 +33,17 @@ func (d *daemon) resume(context.Context) error {
 	os.Unsetenv(upgradeVar)
 	// Before it has anything: somebody may stop it when it has everything, and
 	// nobody serves.
-	timer, err := killAfter(stillLimit)
+	timer, err := process.KillAfter(process.StillLimit)
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
-	conn, err := claimHandover(fd)
+	conn, err := handover.Claim(fd)
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
 	defer conn.Close()
 	var st upgradeState
-	fds, err := receiveState(conn, &st, upgradeFDs)
+	fds, err := handover.ReceiveState(conn, &st, upgradeFDs)
 	if err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
@@ -50,15 +55,15 @@ func (d *daemon) resume(context.Context) error {
 		return d.actAlong(conn)
 	}
 	d.memory.SetInTrust(false)
-	if err := sendState(conn, "thanks"); err != nil {
+	if err := handover.SendState(conn, "thanks"); err != nil {
 		d.journal.logf("after an upgrade: %v", err)
 	}
 	// The old worker must be gone before another one starts.
 	for _, old := range st.Old {
 		endChild(old)
 	}
-	d.session.resumeLeases()
-	d.session.resumeLeaders()
+	d.session.ResumeLeases()
+	d.session.ResumeLeaders()
 	d.serve()
 	d.journal.logf("upgraded to %s", d.opts.Version)
 	return nil
@@ -67,8 +72,8 @@ func (d *daemon) resume(context.Context) error {
 // endChild ends a process if it is a child: its pid is its own until it is
 // collected here.
 func endChild(pid int) {
-	var info siginfo
-	if waitid(pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT) == unix.ECHILD {
+	var info process.Siginfo
+	if process.Waitid(pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT) == unix.ECHILD {
 		return
 	}
 	unix.Kill(pid, unix.SIGKILL)
@@ -89,7 +94,7 @@ func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	}
 	d.since, d.program, d.upgrades = st.Since, st.Program, st.Upgrades
 	d.journal.recent = append(st.Messages, d.journal.recent...)
-	d.mount = &mount{path: st.Path, fd: fds[0], entry: st.Entry, beneath: os.NewFile(uintptr(fds[6]), st.Path)}
+	d.mount = &mount.Mount{Path: st.Path, Fd: fds[0], Entry: st.Entry, Beneath: os.NewFile(uintptr(fds[6]), st.Path)}
 	if d.memory, err = st.mapMemory(fds); err != nil {
 		return fmt.Errorf("go on after an upgrade: %w", err)
 	}
@@ -102,8 +107,8 @@ func (d *daemon) adopt(st upgradeState, fds []int) (err error) {
 	d.control = &control{listener: l.(*net.UnixListener), parent: os.NewFile(uintptr(fds[5]), filepath.Dir(st.Path)),
 		name: filepath.Base(socketPath(st.Path)), inode: st.Socket}
 	d.control.listener.SetUnlinkOnClose(false)
-	d.worker = newSupervisor(d.memory, d.mount.fd, st.Worker, d.journal.logf)
+	d.worker = newSupervisor(d.memory, d.mount.Fd, st.Worker, d.journal.logf)
 	d.worker.restarts = st.Restarts + 1
-	d.session = newSession(os.Geteuid(), st.Session, d.logout, d.journal.logf)
+	d.session = session.New(os.Geteuid(), st.Session, d.logout, d.journal.logf)
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/session"
 )
 
 // StatusVersion changes when a field of Status changes its meaning or goes
@@ -35,7 +38,7 @@ type Status struct {
 	Memory      MemoryStatus `json:"memory"`
 	Messages    []Message    `json:"messages"` // the last ones, oldest first
 
-	Session SessionStatus `json:"session"`
+	Session session.Status `json:"session"`
 }
 
 // MountStatus is where a filesystem is, and since when.
@@ -89,7 +92,7 @@ func (d *daemon) status() (Status, []byte) {
 	}
 	return Status{
 		FormatVersion: StatusVersion,
-		Mount:         MountStatus{d.mount.path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades, d.run.private()},
+		Mount:         MountStatus{d.mount.Path, d.since.UTC(), os.Getpid(), d.opts.Version, options, d.upgrades, d.run.Private()},
 		Program:       d.programStatus(),
 		Worker:        WorkerStatus{pid, restarts},
 		Processes:     d.processes(),
@@ -106,7 +109,7 @@ func (d *daemon) status() (Status, []byte) {
 			InodesWanted: d.wanted.Inodes,
 		},
 		Messages: d.journal.messages(),
-		Session:  d.session.status(),
+		Session:  d.session.Status(),
 	}, w.Content
 }
 
@@ -123,7 +126,7 @@ func (d *daemon) protections(m crypt.MemoryStatus) []Protection {
 	if !m.InPlaceKeys {
 		inPlace.Detail = "cipher states pass through the heap on this machine, and may leave traces there"
 	}
-	helper, safe := mountHelper()
+	helper, safe := mount.Helper()
 	return []Protection{
 		secretmem,
 		inPlace,
@@ -173,7 +176,7 @@ func ptrace() Protection {
 // tracedNow is what is wrong with ptrace_off of a process that somebody traces.
 func tracedNow(pid int) (p Protection, found bool) {
 	const name = "ptrace_off"
-	switch tracer, err := tracerOf(strconv.Itoa(pid)); {
+	switch tracer, err := process.TracerOf(strconv.Itoa(pid)); {
 	case err != nil:
 		return Protection{name, false, fmt.Sprintf("not known: %v", err)}, true
 	case tracer != "":
@@ -187,7 +190,7 @@ func binaryUnreadable() Protection {
 	if os.Geteuid() == 0 {
 		return Protection{name, false, "root reads every file"}
 	}
-	if unix.Access(selfExe, unix.R_OK) == nil {
+	if unix.Access(process.Program, unix.R_OK) == nil {
 		return Protection{name, false, "the daemon can be read by its user for a moment while it starts: install it root:root with mode 0711"}
 	}
 	return Protection{name, true, "the daemon cannot be read by its user from its first instruction on"}
@@ -203,7 +206,7 @@ func swapAbsent() Protection {
 	var devices []string
 	for _, line := range lines[1:] { // the first is the heading
 		if f := strings.Fields(line); len(f) > 0 {
-			devices = append(devices, unescape(f[0]))
+			devices = append(devices, mount.Unescape(f[0]))
 		}
 	}
 	if len(devices) == 0 {
@@ -222,7 +225,7 @@ func swapForbidden() Protection {
 
 func (d *daemon) nothingBeneath() Protection {
 	const name = "nothing_beneath"
-	names, err := d.mount.plaintextBeneath()
+	names, err := d.mount.PlaintextBeneath()
 	if err != nil {
 		return Protection{name, false, fmt.Sprintf("not known: %v", err)}
 	}
@@ -234,11 +237,11 @@ func (d *daemon) nothingBeneath() Protection {
 
 func (d *daemon) closedBeneath() Protection {
 	const name = "closed_beneath"
-	if d.mount.beneath == nil {
+	if d.mount.Beneath == nil {
 		return Protection{name, true, "another tokenfs of this user is beneath"}
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(d.mount.beneath.Fd()), &st); err != nil {
+	if err := unix.Fstat(int(d.mount.Beneath.Fd()), &st); err != nil {
 		return Protection{name, false, fmt.Sprintf("not known: %v", err)}
 	}
 	switch {
@@ -252,7 +255,7 @@ func (d *daemon) closedBeneath() Protection {
 
 func (d *daemon) uncovered() Protection {
 	const name = "uncovered"
-	switch mounted, onTop, err := d.mount.state(); {
+	switch mounted, onTop, err := d.mount.State(); {
 	case err != nil:
 		return Protection{name, false, fmt.Sprintf("not known: %v", err)}
 	case !mounted:

@@ -12,6 +12,8 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/process"
 )
 
 const (
@@ -33,8 +35,8 @@ type supervisor struct {
 	state  workerState
 	logf   func(format string, args ...any)
 	notes  *fs.Notifier
-	alone  killTimer  // see unserved
-	over   chan error // the filesystem is: nil if it was unmounted
+	alone  process.KillTimer // see unserved
+	over   chan error        // the filesystem is: nil if it was unmounted
 
 	calls    chan struct{} // full while one is made
 	mu       sync.Mutex
@@ -118,7 +120,7 @@ func (s *supervisor) keep() error {
 // since clients would wait for as long, and could not even be killed. Where one
 // serves there is no need: it goes on without this process, and its end continues
 // this one (continueAtEnd).
-func (s *supervisor) unserved() (served func()) { return s.alone.putOff(stillLimit) }
+func (s *supervisor) unserved() (served func()) { return s.alone.PutOff(process.StillLimit) }
 
 func (s *supervisor) set(c *child) {
 	s.mu.Lock()
@@ -175,7 +177,7 @@ func (s *supervisor) begin() (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pids, s.starting = []int{c.pid}, c
+	s.pids, s.starting = []int{c.Pid}, c
 	if s.ending || s.wiping {
 		c.kill()
 	}
@@ -202,43 +204,43 @@ func (s *supervisor) goOn() {
 // thread ends, and with that at the latest when the process does; or soon after,
 // see surviveKeeper.
 func (s *supervisor) spawn(role string) (*child, error) {
-	h, theirs, err := newHandover()
+	h, theirs, err := handover.New()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	said, tell, err := os.Pipe()
 	if err != nil {
-		h.close()
+		h.Close()
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
 	defer tell.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		h.close()
+		h.Close()
 		said.Close()
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
 	defer null.Close()
-	var p process
-	p.pid, err = syscall.ForkExec(selfExe, []string{role}, &syscall.ProcAttr{
+	var p process.Handle
+	p.Pid, err = syscall.ForkExec(process.Program, []string{role}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   append(environment(testVars), workerVar+"="+role),
-		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handoverFD: theirs.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &p.fd},
+		Env:   append(process.Environment(process.TestVars), workerVar+"="+role),
+		Files: []uintptr{null.Fd(), null.Fd(), tell.Fd(), handover.FD: theirs.Fd()},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &p.Fd},
 	})
 	if err != nil {
-		h.close()
+		h.Close()
 		said.Close()
 		return nil, fmt.Errorf("start a %s: %w", role, err)
 	}
-	c := &child{process: p, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
-	if err := continueAtEnd(said); err != nil {
+	c := &child{Handle: p, waits: h, died: make(chan struct{}), ready: make(chan struct{}), answers: make(chan toKeeper, 1), logf: s.logf, notes: s.notes}
+	if err := process.ContinueAtEnd(said); err != nil {
 		s.logf("be continued when the %s ends: %v", role, err)
 	}
 	go c.await()
 	go c.relay(said)
-	go func() { <-c.died; h.close() }() // it will not come any more
+	go func() { <-c.died; h.Close() }() // it will not come any more
 	return c, nil
 }
 
@@ -248,7 +250,7 @@ func (s *supervisor) handTo(c *child) error {
 		return err
 	}
 	m := s.memory.FDs()
-	if err := sendState(conn, s.begins(), s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
+	if err := handover.SendState(conn, s.begins(), s.fuse, m.Keys, m.Arena, m.Slots); err != nil {
 		return fmt.Errorf("hand the filesystem over: %w", err)
 	}
 	conn.SetDeadline(time.Time{})

@@ -19,6 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokenfs/crypt"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/session"
 )
 
 // An upgrade replaces the program under a mounted filesystem. The keeper hands
@@ -53,7 +57,7 @@ type upgradeState struct {
 	Format    int         `json:"format"`
 	Worker    workerState `json:"worker"`
 	Path      string      `json:"path"`
-	Entry     mountEntry  `json:"entry"`
+	Entry     mount.Entry `json:"entry"`
 	Options   []string    `json:"options"`
 	Since     time.Time   `json:"since"`
 	Program   program     `json:"program"`
@@ -65,7 +69,7 @@ type upgradeState struct {
 	Messages  []Message   `json:"messages"`
 	Rehearsal bool        `json:"rehearsal"` // none of it is real; see actAlong
 
-	Session sessionState `json:"session"`
+	Session session.State `json:"session"`
 
 	Limit  memoryLimit `json:"limit"`
 	Wanted room        `json:"wanted"`
@@ -81,12 +85,12 @@ type program struct {
 
 // thisProgram looks at what is running. Call it once, at the start.
 func thisProgram() (program, error) {
-	path, err := os.Readlink(selfExe)
+	path, err := os.Readlink(process.Program)
 	if err != nil {
 		return program{}, fmt.Errorf("find this program's file: %w", err)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(selfExe, &st); err != nil {
+	if err := unix.Stat(process.Program, &st); err != nil {
 		return program{}, fmt.Errorf("examine this program's file: %w", err)
 	}
 	return program{strings.TrimSuffix(path, " (deleted)"), trusted(&st)}, nil
@@ -99,7 +103,7 @@ func (p program) open() (f *os.File, err error) {
 	if p.Trusted {
 		// The file alone tells nothing: it could be any program of root's, at the
 		// end of a path that its user decides on.
-		if f, err = openRootsAlone(p.Path); err != nil {
+		if f, err = mount.OpenRootsAlone(p.Path); err != nil {
 			return nil, fmt.Errorf("upgrade to %s: the running program is root's, and what is at its path may be somebody else's: %w: install it root:root, in a directory that is root's alone", p.Path, err)
 		}
 	} else if f, err = p.openAnybodys(); err != nil {
@@ -135,7 +139,7 @@ func (p program) protection() Protection {
 	if !p.Trusted {
 		return Protection{name, false, fmt.Sprintf("%s is not root's, and whoever can replace it gets everything by an upgrade: install it root:root with mode 0711", p.Path)}
 	}
-	f, err := openRootsAlone(p.Path)
+	f, err := mount.OpenRootsAlone(p.Path)
 	if err != nil {
 		return Protection{name, false, fmt.Sprintf("%s is refused for an upgrade, since not root alone decides what is there: %v: install it root:root, in a directory that is root's alone", p.Path, err)}
 	}
@@ -149,7 +153,7 @@ func readable(f *os.File) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), "version", "--json")
-	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(testVars), "/", time.Second
+	cmd.Env, cmd.Dir, cmd.WaitDelay = process.Environment(process.TestVars), "/", time.Second
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
@@ -181,7 +185,7 @@ type upgrading struct {
 // on means the new program.
 func (d *daemon) upgrade() (goOn func(), err error) {
 	if !d.isUpgrading.CompareAndSwap(false, true) {
-		return nil, faultf(Busy, "upgrade to %s: another one is under way: try again", d.program.Path)
+		return nil, fault.Errorf(fault.Busy, "upgrade to %s: another one is under way: try again", d.program.Path)
 	}
 	prepared, answered := make(chan error), make(chan struct{})
 	go func() {
@@ -209,7 +213,7 @@ func (d *daemon) prepareUpgrade() (_ *upgrading, err error) {
 		}
 	}()
 	if d.run.Command {
-		return nil, faultf(Mountpoint, "upgrade: %w", errOfRun)
+		return nil, fault.Errorf(fault.Mountpoint, "upgrade: %w", errOfRun)
 	}
 	// As it is now: it may have been raised for this, or lowered since.
 	if limit, err := memoryLimitHere(); err == nil && limit.Bytes < perFilesystem {
@@ -246,7 +250,7 @@ func (d *daemon) prepareUpgrade() (_ *upgrading, err error) {
 func (u *upgrading) execute() {
 	u.control.answering.Lock() // the last answers go out
 	u.journal.flush()
-	notify(reloading())
+	process.Notify(process.Reloading())
 	u.memory.SetInTrust(true)
 	err := u.exec()
 	// Still here, so still the old one.
@@ -259,7 +263,7 @@ func (u *upgrading) execute() {
 	u.worker.goOn()
 	u.worker.notes.Release()
 	u.control.answering.Unlock()
-	notify("READY=1")
+	process.Notify("READY=1")
 	u.journal.logf("upgrade to %s: %v: the old version goes on", u.program.Path, err)
 }
 
@@ -284,17 +288,17 @@ func (u *upgrading) exec() error {
 		return fmt.Errorf("the end of its handover: %w", err)
 	}
 	defer unix.CloseOnExec(line)
-	env := append(environment(unitVars), fmt.Sprintf("%s=%d", upgradeVar, line))
+	env := append(process.Environment(process.UnitVars), fmt.Sprintf("%s=%d", upgradeVar, line))
 	// By descriptor: the very file that was checked.
 	return unix.Exec(fmt.Sprintf("/proc/self/fd/%d", u.file.Fd()), os.Args, env)
 }
 
 func (d *daemon) upgradeState() upgradeState {
 	st := upgradeState{
-		Format: upgradeFormat, Worker: d.worker.begins(), Path: d.mount.path, Entry: d.mount.entry,
+		Format: upgradeFormat, Worker: d.worker.begins(), Path: d.mount.Path, Entry: d.mount.Entry,
 		Options: d.opts.MountOptions, Since: d.since, Program: d.program, Socket: d.control.inode,
 		Upgrades: d.upgrades + 1, Messages: d.journal.messages(), Keeper: os.Getpid(),
-		Session: d.session.handOn(),
+		Session: d.session.HandOn(),
 		Limit:   d.limit, Wanted: d.wanted,
 	}
 	st.Restarts, st.Old = d.worker.handOn()

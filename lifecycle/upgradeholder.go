@@ -8,6 +8,8 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/handover"
+	"tokenfs/lifecycle/process"
 )
 
 // A holder keeps everything for the moment in which the keeper's process is
@@ -37,17 +39,17 @@ const holderFDs = upgradeFDs + 2
 
 // hold starts a holder and gives it everything.
 func (u *upgrading) hold() (err error) {
-	h, line, err := newHandover()
+	h, line, err := handover.New()
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	keeper, err := thisProcess()
+	defer h.Close()
+	keeper, err := process.This()
 	if err != nil {
 		line.Close()
 		return err
 	}
-	defer keeper.close()
+	defer keeper.Close()
 	c, err := u.worker.spawn(holderRole)
 	if err != nil {
 		line.Close()
@@ -70,21 +72,21 @@ func (u *upgrading) hold() (err error) {
 		return fmt.Errorf("the control socket's descriptor: %w", err)
 	}
 	defer listener.Close()
-	giver, err := h.file()
+	giver, err := h.File()
 	if err != nil {
 		return fmt.Errorf("the holder's end of a handover: %w", err)
 	}
 	defer giver.Close()
 	st := u.upgradeState()
-	st.Old = append(st.Old, c.pid)
+	st.Old = append(st.Old, c.Pid)
 	m := u.memory.FDs()
-	err = sendState(conn, st, u.mount.fd, m.Keys, m.Arena, m.Slots, int(listener.Fd()), int(u.control.parent.Fd()), int(u.mount.beneath.Fd()),
-		int(giver.Fd()), keeper.fd)
+	err = handover.SendState(conn, st, u.mount.Fd, m.Keys, m.Arena, m.Slots, int(listener.Fd()), int(u.control.parent.Fd()), int(u.mount.Beneath.Fd()),
+		int(giver.Fd()), keeper.Fd)
 	if err != nil {
 		return fmt.Errorf("hand everything to a holder: %w", err)
 	}
 	var holds bool
-	if _, err := receiveState(conn, &holds, 0); err != nil {
+	if _, err := handover.ReceiveState(conn, &holds, 0); err != nil {
 		return fmt.Errorf("hear from the holder: %w", err)
 	}
 	u.holder, u.line = c, line
@@ -94,20 +96,20 @@ func (u *upgrading) hold() (err error) {
 // beHolder is that process.
 func beHolder(conn *net.UnixConn) error {
 	// Before it has anything.
-	if _, err := killAfter(stillLimit); err != nil {
+	if _, err := process.KillAfter(process.StillLimit); err != nil {
 		return fmt.Errorf("holding the filesystem: %w", err)
 	}
 	var st upgradeState
-	fds, err := receiveState(conn, &st, holderFDs)
+	fds, err := handover.ReceiveState(conn, &st, holderFDs)
 	if err != nil {
 		return fmt.Errorf("holding the filesystem: %w", err)
 	}
-	h, err := openHandover(fds[upgradeFDs])
+	h, err := handover.Open(fds[upgradeFDs])
 	if err != nil {
 		return err
 	}
-	keeper := process{st.Keeper, fds[upgradeFDs+1]}
-	if err := sendState(conn, true); err != nil {
+	keeper := process.Handle{Pid: st.Keeper, Fd: fds[upgradeFDs+1]}
+	if err := handover.SendState(conn, true); err != nil {
 		return err
 	}
 	// The connection ends in the exec. Until then the keeper has it all, too.
@@ -116,23 +118,23 @@ func beHolder(conn *net.UnixConn) error {
 	}
 	if err := st.handBack(h, keeper, fds[:upgradeFDs]); err != nil {
 		st.destroy(fds)
-		keeper.kill() // it may be stopped, and has nothing to come for any more
+		keeper.Kill() // it may be stopped, and has nothing to come for any more
 		return fmt.Errorf("holding the filesystem: %w", err)
 	}
 	return nil
 }
 
-func (st *upgradeState) handBack(h *handover, keeper process, fds []int) error {
-	back, err := h.accept(keeper)
+func (st *upgradeState) handBack(h *handover.Giver, keeper process.Handle, fds []int) error {
+	back, err := h.Accept(keeper)
 	if err != nil {
 		return err
 	}
-	if err := sendState(back, st, fds...); err != nil {
+	if err := handover.SendState(back, st, fds...); err != nil {
 		return err
 	}
 	// What is in flight on a socket is lost with its last end.
 	var thanks string
-	_, err = receiveState(back, &thanks, 0)
+	_, err = handover.ReceiveState(back, &thanks, 0)
 	return err
 }
 

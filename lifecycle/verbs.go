@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/fault"
 )
 
 // handle does what a client of the control socket asks for.
 func (d *daemon) handle(r request) (answer reply) {
 	answer, _ = d.reveal(r)
-	answer.Dev = d.mount.entry.Dev
+	answer.Dev = d.mount.Entry.Dev
 	switch r.Verb {
 	case verbStatus:
 		s, content := d.status()
@@ -31,18 +33,18 @@ func (d *daemon) handle(r request) (answer reply) {
 			return failure(fmt.Errorf("set up directories: %w", err))
 		}
 	case verbHold:
-		lease, err := d.session.hold(time.Duration(r.Seconds)*time.Second, int(r.peer.Pid), r.Command)
+		lease, err := d.session.Hold(time.Duration(r.Seconds)*time.Second, int(r.peer.Pid), r.Command)
 		if err != nil {
 			return failure(err)
 		}
 		d.journal.logf("held: lease %d", lease.ID)
 		answer.Lease = &lease
 	case verbRelease:
-		if answer.Released = d.session.release(r.Lease); answer.Released > 0 {
+		if answer.Released = d.session.Release(r.Lease); answer.Released > 0 {
 			d.journal.logf("released: %d leases", answer.Released)
 		}
 	case verbLogin:
-		if err := d.session.login(r.Leader); err != nil {
+		if err := d.session.Login(r.Leader); err != nil {
 			return failure(err)
 		}
 	case verbUpgrade:
@@ -68,9 +70,9 @@ func (d *daemon) wipePath(p []byte, answer *reply) {
 		clear(p)
 		return
 	}
-	kind := Failed
+	kind := fault.Failed
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		kind = NoPath
+		kind = fault.NoPath
 	}
 	answer.Failed = append(answer.Failed, FailedPath{p, kind, err.Error()})
 }

@@ -15,7 +15,9 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/fs"
+	"tokenfs/lifecycle/handover"
 	"tokenfs/lifecycle/orphan"
+	"tokenfs/lifecycle/process"
 )
 
 // The worker is the process that serves what comes from clients. All its state
@@ -93,19 +95,19 @@ func BeWorker() {
 	if role == "" {
 		return
 	}
-	err := Harden()
+	err := process.Harden()
 	if role == workerRole {
-		offerToOOMKiller() // at once: until then the keeper is the heavier one
+		process.OfferToOOMKiller() // at once: until then the keeper is the heavier one
 	}
 	if role != rehearsalRole { // which has nothing
 		outlives = surviveKeeper()
 	}
 	collectOnDemand()
 	if err == nil {
-		err = checkUnwatched()
+		err = process.CheckUnwatched()
 	}
 	if err == nil {
-		NameProcess(role)
+		process.NameProcess(role)
 		err = beRole(role)
 	}
 	if err != nil {
@@ -121,7 +123,7 @@ func beRole(role string) error {
 	if !known {
 		return fmt.Errorf("internal error: %s=%q", workerVar, role)
 	}
-	conn, err := claimHandover(handoverFD)
+	conn, err := handover.Claim(handover.FD)
 	if err != nil {
 		return err
 	}
@@ -138,11 +140,11 @@ func surviveKeeper() error {
 	if crypt.Unprotected {
 		return errors.ErrUnsupported
 	}
-	timer, err := newKillTimer()
+	timer, err := process.NewKillTimer()
 	if err != nil {
 		return err
 	}
-	return orphan.Survive(timer.id, aloneLimit)
+	return orphan.Survive(timer.Id, aloneLimit)
 }
 
 // Roles that a keeper starts this program in.
@@ -157,7 +159,7 @@ func work(conn *net.UnixConn) error {
 		return err
 	}
 	var st workerState
-	fds, err := receiveState(conn, &st, workerFDs)
+	fds, err := handover.ReceiveState(conn, &st, workerFDs)
 	if err != nil {
 		return fmt.Errorf("taking over the filesystem: %w", err)
 	}

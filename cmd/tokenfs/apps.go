@@ -10,6 +10,7 @@ import (
 	"tokenfs/cmd/internal/printable"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/fault"
 )
 
 func appsVerb(args []string) error {
@@ -151,7 +152,7 @@ func newEngine(mountpoint string) (*apps.Engine, error) {
 		Private:     st.Mount.Private,
 		IsMounted: func(mountpoint string) bool {
 			_, err := lifecycle.Query(mountpoint)
-			return lifecycle.KindOf(err) != lifecycle.NotMounted || err == nil
+			return fault.KindOf(err) != fault.NotMounted || err == nil
 		},
 	}, nil
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/fault"
 )
 
 type exitCode int
@@ -29,24 +29,24 @@ const (
 
 var exitCodes = []struct {
 	code    exitCode
-	kind    lifecycle.Kind
+	kind    fault.Kind
 	meaning string
 }{
 	{exitOK, "", "done; for mount also: it was mounted already"},
-	{exitFailure, lifecycle.Failed, "failed for a reason that has no number of its own"},
-	{exitUsage, lifecycle.BadRequest, "the command line or a setting makes no sense"},
-	{exitNotMounted, lifecycle.NotMounted, "no tokenfs is mounted there"},
-	{exitDead, lifecycle.Dead, "mounted, but its daemon is gone or does not answer"},
-	{exitMountpoint, lifecycle.Mountpoint, "the mountpoint cannot be used: not a directory, not empty, not yours"},
-	{exitUnsupported, lifecycle.Unsupported, "this machine lacks something that is needed"},
-	{exitNoPath, lifecycle.NoPath, "a path to wipe is not in the filesystem"},
+	{exitFailure, fault.Failed, "failed for a reason that has no number of its own"},
+	{exitUsage, fault.BadRequest, "the command line or a setting makes no sense"},
+	{exitNotMounted, fault.NotMounted, "no tokenfs is mounted there"},
+	{exitDead, fault.Dead, "mounted, but its daemon is gone or does not answer"},
+	{exitMountpoint, fault.Mountpoint, "the mountpoint cannot be used: not a directory, not empty, not yours"},
+	{exitUnsupported, fault.Unsupported, "this machine lacks something that is needed"},
+	{exitNoPath, fault.NoPath, "a path to wipe is not in the filesystem"},
 	{exitRun, runOnly, "run: the command was not started, or its filesystem ended before it"},
 	{exitCannotExecute, runOnly, "run: the command cannot be executed"},
 	{exitNoCommand, runOnly, "run: there is no such command"},
 }
 
 // runOnly is no kind of failure: what run returns, nothing else does.
-const runOnly lifecycle.Kind = "run"
+const runOnly fault.Kind = "run"
 
 func exitCodeTable() string {
 	var b strings.Builder
@@ -85,10 +85,10 @@ func report(err error) exitCode {
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
-	return exitCodeOf(lifecycle.KindOf(err))
+	return exitCodeOf(fault.KindOf(err))
 }
 
-func exitCodeOf(kind lifecycle.Kind) exitCode {
+func exitCodeOf(kind fault.Kind) exitCode {
 	for _, e := range exitCodes {
 		if e.kind == kind {
 			return e.code

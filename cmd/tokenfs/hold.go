@@ -8,6 +8,7 @@ import (
 
 	"tokenfs/cmd/internal/printable"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/session"
 )
 
 func hold(args []string) error {
@@ -51,7 +52,7 @@ func holdFor(path, duration string) error {
 	if _, notFound := exec.LookPath(duration); err != nil && notFound == nil {
 		return usageErrorf("hold: %q is a command, and no time: tokenfs hold -- %s", duration, duration)
 	}
-	if err != nil || d < time.Second || d > lifecycle.MaxHold {
+	if err != nil || d < time.Second || d > session.MaxHold {
 		return usageErrorf("hold: %q is not a time from 1s to 720h: give 30m, 8h, 1h30m or 2d", duration)
 	}
 	l, err := lifecycle.Hold(path, d)
@@ -65,11 +66,11 @@ func holdFor(path, duration string) error {
 // commandName is all that is told about a command: arguments can be secrets.
 func commandName(path string) string {
 	name := filepath.Base(path)
-	return name[:min(len(name), lifecycle.MaxCommandName)]
+	return name[:min(len(name), session.MaxCommandName)]
 }
 
 // leaseText is a line of status.
-func leaseText(l lifecycle.Lease, now time.Time) string {
+func leaseText(l session.Lease, now time.Time) string {
 	if l.Until != nil {
 		return fmt.Sprintf("until %s, held %s", l.Until.Local().Format(time.DateTime), ago(l.Since, now))
 	}

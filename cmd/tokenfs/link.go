@@ -8,6 +8,7 @@ import (
 	"tokenfs/fs"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
 )
 
 type folder = fs.Folder
@@ -51,7 +52,7 @@ func link(args []string) error {
 		}
 	}
 	// What is in these files passes through this process.
-	if err := lifecycle.Harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return err
 	}
 	if *all {

@@ -13,11 +13,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/run"
 )
 
 // verbs are the command's own; each is in the file of its name.
 var verbs = map[string]func(args []string) error{
-	"mount":   mount,
+	"mount":   mountVerb,
 	"run":     runCommand,
 	"unmount": unmount,
 	"upgrade": upgrade,
@@ -35,17 +37,17 @@ var verbs = map[string]func(args []string) error{
 
 func main() {
 	lifecycle.BeWorker()
-	lifecycle.NameProcess("tokenfs")
+	process.NameProcess("tokenfs")
 	if lifecycle.Upgraded() {
 		os.Exit(int(report(resume())))
 	}
-	if lifecycle.Launching() {
+	if run.Launching() {
 		os.Exit(int(launch(os.Args[1:])))
 	}
-	os.Exit(int(run(os.Args[1:])))
+	os.Exit(int(dispatch(os.Args[1:])))
 }
 
-func run(args []string) exitCode {
+func dispatch(args []string) exitCode {
 	if len(args) == 0 {
 		complainRaw(usage)
 		return exitUsage

@@ -13,9 +13,11 @@ import (
 	"tokenfs/cmd/internal/printable"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/process"
 )
 
-func mount(args []string) (err error) {
+func mountVerb(args []string) (err error) {
 	flags, named := newFlags("mount")
 	foreground := flags.BoolP("foreground", "f", false, "")
 	login := flags.Bool("login", false, "")
@@ -57,22 +59,22 @@ func mount(args []string) (err error) {
 		return err
 	}
 	if s.login, s.leader = *login, *leader; s.login || s.leader != 0 {
-		lifecycle.ForgetFailure(s.mountpoint) // an earlier one
+		mount.ForgetFailure(s.mountpoint) // an earlier one
 	}
 	if *foreground && lifecycle.HasOwnEnvironment() {
 		return serve(s, *linked)
 	} else if *foreground {
 		return lifecycle.StartAgain(s.daemonArgs(*linked))
 	}
-	started, err := lifecycle.Start(s.daemonArgs(*linked)...)
+	started, err := process.Start(s.daemonArgs(*linked)...)
 	for tries := 0; err == nil && !started && s.leader != 0; tries++ {
 		if err = lifecycle.Login(s.mountpoint, s.leader); err == nil || tries == 3 {
 			return err
 		}
 		// The session that it was for ended just now.
-		started, err = lifecycle.Start(s.daemonArgs(*linked)...)
+		started, err = process.Start(s.daemonArgs(*linked)...)
 	}
-	var daemon *lifecycle.ErrDaemon
+	var daemon *process.ErrDaemon
 	if errors.As(err, &daemon) {
 		return &reported{exitCode(daemon.ExitCode)}
 	}
@@ -100,11 +102,11 @@ func noteFailure(s settings, err error, panicked any) {
 	path := s.mountpoint
 	if path == "" {
 		var nowhere error
-		if path, nowhere = lifecycle.DefaultMountpoint(); nowhere != nil {
+		if path, nowhere = mount.DefaultMountpoint(); nowhere != nil {
 			return
 		}
 	}
-	if err := lifecycle.NoteFailure(path, why); err != nil {
+	if err := mount.NoteFailure(path, why); err != nil {
 		complainf("%v", err)
 	}
 }
@@ -168,7 +170,7 @@ func (s settings) daemonArgs(linked string) []string {
 
 // serve is the daemon, be it in the foreground or started by mount.
 func serve(s settings, linked string) error {
-	if err := lifecycle.Harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return err
 	}
 	skeleton, err := apps.Skeleton(linked, homeOfApps(), s.mountpoint)
@@ -189,7 +191,7 @@ func serve(s settings, linked string) error {
 		RootLogins:   s.rootLogins,
 		Version:      buildVersion().Version,
 		Ready: func() {
-			if !lifecycle.Background() {
+			if !process.Background() {
 				printf("mounted on %s\n", s.mountpoint)
 			}
 		},
@@ -229,7 +231,7 @@ func resume() error {
 // until it is ready, and then to syslog where there is one.
 func logger() func(format string, args ...any) {
 	var system *syslog.Writer
-	if lifecycle.Background() || lifecycle.Upgraded() {
+	if process.Background() || lifecycle.Upgraded() {
 		system, _ = syslog.New(syslog.LOG_USER|syslog.LOG_NOTICE, "tokenfs")
 	}
 	return func(format string, args ...any) {

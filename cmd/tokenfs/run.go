@@ -5,7 +5,8 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
+	"tokenfs/lifecycle/run"
 )
 
 // runCommand is the verb run. Its own failures have statuses that few commands
@@ -15,7 +16,7 @@ func runCommand(args []string) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
-	var daemon *lifecycle.ErrDaemon // which has said why
+	var daemon *process.ErrDaemon // which has said why
 	if err != nil && !errors.As(err, &daemon) {
 		complainf("%v", err)
 	}
@@ -46,7 +47,7 @@ func runTree(args []string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	c := &lifecycle.Command{
+	c := &run.Command{
 		Argv:         flags.Args(),
 		Mountpoint:   s.mountpoint,
 		Private:      s.private,
@@ -70,10 +71,10 @@ func launch(args []string) exitCode {
 	if len(args) < 3 { // run -- COMMAND
 		return exitRun
 	}
-	err := lifecycle.Launch(args[2:])
-	var command *lifecycle.ErrNoCommand
+	err := run.Launch(args[2:])
+	var command *run.ErrNoCommand
 	switch {
-	case errors.Is(err, lifecycle.ErrLaunch):
+	case errors.Is(err, run.ErrLaunch):
 		return exitRun // tokenfs run says why
 	case errors.As(err, &command) && command.NotFound():
 		complainf("run: %v", err)

@@ -19,6 +19,9 @@ import (
 	"tokenfs/cmd/internal/conf"
 	"tokenfs/crypt"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/run"
+	"tokenfs/lifecycle/session"
 )
 
 // settings are what flags, environment and files have in common.
@@ -29,11 +32,11 @@ type settings struct {
 	secretmem  crypt.Secretmem
 	plainSaves bool
 	options    []string
-	atLogout   lifecycle.AtLogout
+	atLogout   session.AtLogout
 	rootLogins bool
 	login      bool // only on the command line
 	leader     int  // as is this
-	private    lifecycle.Private
+	private    run.Private
 }
 
 // Limits of settings. The smallest size leaves room for the rewrite of a cache
@@ -66,13 +69,13 @@ var keys = map[string]func(s *settings, value string) error{
 	"private": func(s *settings, value string) (err error) { s.private, err = parsePrivate(value); return err },
 	"options": func(s *settings, value string) error {
 		s.options = []string{value}
-		return lifecycle.CheckMountOptions(s.options)
+		return mount.CheckOptions(s.options)
 	},
 }
 
 func defaults() settings {
 	return settings{size: lifecycle.DefaultSize, inodes: lifecycle.DefaultInodes,
-		atLogout: lifecycle.AtLogout{Grace: lifecycle.DefaultGrace}}
+		atLogout: session.AtLogout{Grace: session.DefaultGrace}}
 }
 
 // loadSettings reads what is not on the command line. Sources are applied in
@@ -239,17 +242,17 @@ func parseTime(text string) (time.Duration, error) {
 
 func parseGrace(text string) (time.Duration, error) {
 	d, err := parseTime(text)
-	if err != nil || d < 0 || d > lifecycle.MaxHold {
+	if err != nil || d < 0 || d > session.MaxHold {
 		return 0, fmt.Errorf("%q is not a time from 0s to 720h: give 30s, 5m or 1h30m", text)
 	}
 	return d, nil
 }
 
-func parsePrivate(text string) (lifecycle.Private, error) {
-	mode, ok := map[string]lifecycle.Private{
-		"auto":    lifecycle.PrivateAuto,
-		"require": lifecycle.PrivateRequire,
-		"off":     lifecycle.PrivateOff,
+func parsePrivate(text string) (run.Private, error) {
+	mode, ok := map[string]run.Private{
+		"auto":    run.PrivateAuto,
+		"require": run.PrivateRequire,
+		"off":     run.PrivateOff,
 	}[text]
 	if !ok {
 		return 0, fmt.Errorf("%q is not auto, require or off", text)
@@ -313,11 +316,11 @@ func where(flags *pflag.FlagSet, named string, set settings) (path string, err e
 	case set.mountpoint != "":
 		path = set.mountpoint
 	default:
-		if path, err = lifecycle.DefaultMountpoint(); err != nil {
+		if path, err = mount.DefaultMountpoint(); err != nil {
 			return "", err
 		}
 	}
-	return lifecycle.Canonical(path)
+	return mount.Canonical(path)
 }
 
 // whichMount is where for verbs that need no other setting: what the files and

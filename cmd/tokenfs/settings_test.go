@@ -15,6 +15,9 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/mount"
+	"tokenfs/lifecycle/run"
+	"tokenfs/lifecycle/session"
 )
 
 // wantUsage checks that err is about the command line or a setting, and says
@@ -57,7 +60,7 @@ func TestSettingsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := settings{mountpoint: "/a b/c", size: 16 << 20, inodes: 100, secretmem: crypt.SecretmemOff, options: []string{"noexec,ro"},
-		atLogout: lifecycle.AtLogout{Keep: true, Grace: 90 * time.Second}, rootLogins: true, private: lifecycle.PrivateRequire}
+		atLogout: session.AtLogout{Keep: true, Grace: 90 * time.Second}, rootLogins: true, private: run.PrivateRequire}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("parsed %+v, want %+v", s, want)
 	}
@@ -134,7 +137,7 @@ func TestSettingsPrecedence(t *testing.T) {
 
 func TestSettingsReachTheDaemon(t *testing.T) {
 	s := settings{mountpoint: "/m x", size: 5 << 20, inodes: 99, secretmem: crypt.SecretmemOn, plainSaves: true, options: []string{"noexec", "ro"},
-		atLogout: lifecycle.AtLogout{Keep: true, Grace: time.Minute}, rootLogins: true}
+		atLogout: session.AtLogout{Keep: true, Grace: time.Minute}, rootLogins: true}
 	args := s.daemonArgs("/home/a b/apps.json")
 	if args[0] != "tokenfs" || args[1] != "mount" {
 		t.Fatalf("%q", args)
@@ -296,11 +299,11 @@ func FuzzSettings(f *testing.F) {
 		if s.mountpoint != "" && !filepath.IsAbs(s.mountpoint) {
 			t.Fatalf("mountpoint %q", s.mountpoint)
 		}
-		if s.atLogout.Grace < 0 || s.atLogout.Grace > lifecycle.MaxHold {
+		if s.atLogout.Grace < 0 || s.atLogout.Grace > session.MaxHold {
 			t.Fatalf("grace %v", s.atLogout.Grace)
 		}
 		if err == nil {
-			if err := lifecycle.CheckMountOptions(s.options); err != nil {
+			if err := mount.CheckOptions(s.options); err != nil {
 				t.Fatalf("options %q: %v", s.options, err)
 			}
 		}

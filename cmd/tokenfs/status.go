@@ -8,6 +8,8 @@ import (
 	"tokenfs/cmd/internal/printable"
 	"tokenfs/fs"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/session"
 )
 
 func status(args []string) error {
@@ -28,14 +30,14 @@ func status(args []string) error {
 	st, err := lifecycle.Query(path)
 	switch {
 	case *quiet && err != nil:
-		return &reported{exitCodeOf(lifecycle.KindOf(err))}
+		return &reported{exitCodeOf(fault.KindOf(err))}
 	case *quiet:
 		return nil
 	case *asJSON && err != nil:
-		if err := printJSON(absent{lifecycle.StatusVersion, lifecycle.KindOf(err), path, err.Error()}); err != nil {
+		if err := printJSON(absent{lifecycle.StatusVersion, fault.KindOf(err), path, err.Error()}); err != nil {
 			return err
 		}
-		return &reported{exitCodeOf(lifecycle.KindOf(err))}
+		return &reported{exitCodeOf(fault.KindOf(err))}
 	case err != nil:
 		return err
 	case *asJSON:
@@ -55,10 +57,10 @@ type present struct {
 }
 
 type absent struct {
-	FormatVersion int            `json:"format_version"`
-	State         lifecycle.Kind `json:"state"`
-	Mountpoint    string         `json:"mountpoint"`
-	Why           string         `json:"why"`
+	FormatVersion int        `json:"format_version"`
+	State         fault.Kind `json:"state"`
+	Mountpoint    string     `json:"mountpoint"`
+	Why           string     `json:"why"`
 }
 
 // printStatus is for eyes: what is held, until when, and what does not protect it
@@ -201,7 +203,7 @@ func memoryText(s lifecycle.Status) string {
 }
 
 // sessionText says when what is held ends by itself.
-func sessionText(s lifecycle.SessionStatus) string {
+func sessionText(s session.Status) string {
 	if !s.Follows {
 		return "tokenfs wipe or unmount: nobody follows your logins here"
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tokenfs/integration/apps"
-	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
 )
 
 func unlink(args []string) error {
@@ -28,7 +28,7 @@ func unlink(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := lifecycle.Harden(); err != nil {
+	if err := process.Harden(); err != nil {
 		return err
 	}
 	linked, err := e.Linked()

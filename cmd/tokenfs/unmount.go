@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/mount"
 )
 
 func unmount(args []string) error {
@@ -57,8 +58,8 @@ func clearDead(flags *pflag.FlagSet, named string) error {
 	case "", "success":
 		return nil
 	case "timeout":
-		return lifecycle.NoteFailure(path, "it took too long, or did not end when it was told to"+remedy)
+		return mount.NoteFailure(path, "it took too long, or did not end when it was told to"+remedy)
 	default:
-		return lifecycle.NoteFailure(path, "it was ended from outside ("+result+")"+remedy)
+		return mount.NoteFailure(path, "it was ended from outside ("+result+")"+remedy)
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
-import "tokenfs/lifecycle"
+import (
+	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/mount"
+)
 
 func wipe(args []string) error {
 	flags, named := newFlags("wipe")
@@ -15,7 +18,7 @@ func wipe(args []string) error {
 	var paths []string
 	everything := flags.NArg() == 0
 	for _, arg := range flags.Args() {
-		rel, err := lifecycle.Within(mountpoint, arg)
+		rel, err := mount.Within(mountpoint, arg)
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 
 	"tokenfs/integration/test/needs"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
 )
 
 // Environment of re-executed test binaries.
@@ -371,7 +372,7 @@ func roleCommand(t testing.TB, role string, args any) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), envRole+"="+role, envArgs+"="+string(js))
 	if role == "daemon" {
-		cmd.Env = append(cmd.Env, "GODEBUG="+lifecycle.RuntimeSettings) // lifecycle.Run insists
+		cmd.Env = append(cmd.Env, "GODEBUG="+process.RuntimeSettings) // lifecycle.Run insists
 	}
 	return cmd
 }

@@ -15,6 +15,8 @@ import (
 	tokenfs "tokenfs/fs"
 	"tokenfs/integration/apps"
 	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/session"
 )
 
 // A patient is a machine that is well until something is planted.
@@ -61,7 +63,7 @@ func newPatient(t *testing.T) *patient {
 	}
 	mountpoint := filepath.Join(root, "run/user/1000/tokenfs")
 	p.Machine = &Machine{Root: root, UID: uid, User: "u", Getenv: getenv, Mountpoint: "/run/user/1000/tokenfs"}
-	p.Status = &lifecycle.Status{Session: lifecycle.SessionStatus{Follows: true},
+	p.Status = &lifecycle.Status{Session: session.Status{Follows: true},
 		Protections: []lifecycle.Protection{{Name: "uncovered", Active: true}, {Name: "swap_absent", Detail: "has a check of its own"}, {Name: "swap_forbidden", Detail: "what could be swapped is sealed"}}}
 	dirs, err := apps.FindDirs(getenv)
 	if err != nil {
@@ -125,7 +127,7 @@ func (p *patient) own(name string) {
 // unmounted is as if nobody answered, because nothing is mounted.
 func (p *patient) unmounted() {
 	_, err := lifecycle.Query(filepath.Join(p.TempDir(), "nothing"))
-	if lifecycle.KindOf(err) != lifecycle.NotMounted {
+	if fault.KindOf(err) != fault.NotMounted {
 		p.Fatal(err)
 	}
 	p.Status, p.StatusErr, p.Apps.Mounted = nil, err, false

@@ -10,7 +10,8 @@ import (
 	"syscall"
 
 	"tokenfs/integration/apps"
-	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/mount"
 )
 
 // What mounting needs, and whether it is mounted.
@@ -62,7 +63,7 @@ func fusermount(m *Machine, found *findings) {
 	if m.UID == 0 {
 		return // root needs no helper
 	}
-	for _, place := range lifecycle.HelperPlaces {
+	for _, place := range mount.HelperPlaces {
 		st, err := os.Stat(m.path(place))
 		if err != nil {
 			continue
@@ -153,8 +154,8 @@ func mounted(m *Machine, found *findings) {
 	if err != nil {
 		found.add(Broken, "move it away, and link again", "%v", err)
 	}
-	switch kind := lifecycle.KindOf(m.StatusErr); {
-	case kind != lifecycle.NotMounted:
+	switch kind := fault.KindOf(m.StatusErr); {
+	case kind != fault.NotMounted:
 		found.add(Broken, "tokenfs unmount, then tokenfs mount", "%v", m.StatusErr)
 	case len(linked) > 0:
 		found.add(Broken, "tokenfs mount", "nothing is mounted on %s, and linked apps fail until it is: %s", m.Mountpoint, strings.Join(linked, ", "))
@@ -165,7 +166,7 @@ func mounted(m *Machine, found *findings) {
 
 // beneath looks at the directory while nothing covers it; else status does.
 func beneath(m *Machine, found *findings) {
-	if m.Status != nil || lifecycle.KindOf(m.StatusErr) != lifecycle.NotMounted {
+	if m.Status != nil || fault.KindOf(m.StatusErr) != fault.NotMounted {
 		return
 	}
 	st, err := os.Lstat(m.path(m.Mountpoint))

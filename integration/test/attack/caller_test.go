@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"tokenfs/integration/test/installed"
-	"tokenfs/lifecycle"
+	"tokenfs/lifecycle/process"
 )
 
 // A keeper in the foreground, as in a unit, takes its caller's place. What the
@@ -57,7 +57,7 @@ func TestCallerLeavesNothingToTheKeeper(t *testing.T) {
 			switch name {
 			case "HOME", "XDG_RUNTIME_DIR", "GORACE", "GOCOVERDIR", "_TOKENFS_WORKER":
 			case "GODEBUG":
-				if value != lifecycle.RuntimeSettings {
+				if value != process.RuntimeSettings {
 					t.Errorf("the %s has %s", role, v)
 				}
 			default:

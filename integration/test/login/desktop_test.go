@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"tokenfs/lifecycle"
+	ends "tokenfs/lifecycle/session"
 )
 
 // desktop has a display manager, and everything else is as it comes: logind lets
@@ -123,7 +123,7 @@ func TestDefaults(t *testing.T) {
 	left := time.Now()
 	time.Sleep(7 * time.Second) // the time away is what is tested: most of the grace
 	said, _ := run(u.ssh(u.name, "cat $XDG_RUNTIME_DIR/tokenfs/token"))
-	if away := time.Since(left); said != "secret" && away < lifecycle.DefaultGrace {
+	if away := time.Since(left); said != "secret" && away < ends.DefaultGrace {
 		t.Errorf("after %v the next login read %q", away, said)
 	}
 	left = time.Now()
@@ -137,7 +137,7 @@ func TestDefaults(t *testing.T) {
 	busy.eventually("the token is gone", empty(busy))
 	busyTook := time.Since(busyLeft).Round(10 * time.Millisecond)
 	for _, d := range []time.Duration{took, busyTook} {
-		if d < lifecycle.DefaultGrace-time.Second {
+		if d < ends.DefaultGrace-time.Second {
 			t.Errorf("the token was gone after %v", d)
 		}
 	}
