@@ -51,11 +51,11 @@ func TestGivenUpWhileItEnds(t *testing.T) {
 func TestStoppedWorkerIsEnded(t *testing.T) {
 	cmd := exec.Command("sleep", "1000")
 	worker := &child{died: make(chan struct{}), logf: t.Logf}
-	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &worker.fd}
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &worker.Fd}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	worker.pid = cmd.Process.Pid
+	worker.Pid = cmd.Process.Pid
 	go worker.await()
 	cmd.Process.Signal(syscall.SIGSTOP)
 	<-worker.died
