@@ -274,7 +274,7 @@ func (r *RightsReader) Read(b []byte) (int, error) {
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
-	return n, err
+	return max(n, 0), err // recvmsg(2) has -1 where it failed
 }
 
 // Take returns the descriptor that came last, or -1.

@@ -236,6 +236,27 @@ func TestStateThatMakesNoSense(t *testing.T) {
 	}
 }
 
+// A peer that ends with something unread has the next read fail, which is no length.
+func TestReadFromOneThatEnded(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connOf(fds[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fds[1])
+	in := &RightsReader{Conn: conn}
+	if n, err := in.Read(make([]byte, 8)); n != 0 || !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
 // The kernel ends a process with such a timer when it is stopped.
 func TestKillTimerEndsAStoppedProcess(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKillTimerHelper$")
