@@ -265,13 +265,16 @@ type RightsReader struct {
 func (r *RightsReader) Read(b []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := r.Conn.ReadMsgUnix(b, oob)
+	if err != nil {
+		return max(n, 0), err // -1 where the kernel has read nothing
+	}
 	if messages, e := unix.ParseSocketControlMessage(oob[:oobn]); e == nil {
 		for _, m := range messages {
 			r.Close()
 			r.fds, _ = unix.ParseUnixRights(&m)
 		}
 	}
-	if n == 0 && err == nil {
+	if n == 0 {
 		err = io.EOF
 	}
 	return max(n, 0), err // recvmsg(2) has -1 where it failed
