@@ -4,9 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"golang.org/x/sys/unix"
+
+	"tokenfs/lifecycle/handover"
 )
 
 func TestLineReader(t *testing.T) {
@@ -37,8 +43,37 @@ func TestLineReader(t *testing.T) {
 			t.Errorf("%s: the buffer is not cleared", name)
 		}
 	}
-	l := newLineReader(strings.NewReader(strings.Repeat("x", 2*replyLimit)))
+	// A connection whose other end was killed with something unread.
+	ours, theirs := socketPair(t)
+	if _, err := ours.Write([]byte("unread")); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	l := newLineReader(&handover.RightsReader{Conn: ours})
+	if line, err := l.next(); err == nil {
+		t.Errorf("a dead process says %q", line)
+	}
+	l = newLineReader(strings.NewReader(strings.Repeat("x", 2*replyLimit)))
 	if _, err := l.next(); err != bufio.ErrTooLong {
 		t.Errorf("a line without end: %v", err)
 	}
+}
+
+func socketPair(t *testing.T) (a, b *net.UnixConn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := func(fd int) *net.UnixConn {
+		f := os.NewFile(uintptr(fd), "socket")
+		defer f.Close()
+		c, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c.(*net.UnixConn)
+	}
+	return conn(fds[0]), conn(fds[1])
 }
