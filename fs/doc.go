@@ -49,10 +49,17 @@
 //	  writing it                                       or not written for 2 s; if
 //	                                                   its writer is killed first,
 //	                                                   also from then on. Its mtime
-//	                                                   is that of the close: see
-//	                                                   Config.WholeSaves, draft.go
-//	reading a file from its   what is there at each  one version, to its end
-//	  beginning                 read
+//	                                                   is that of the close. See
+//	                                                   Config.WholeSaves, draft.go.
+//	                                                   A mapping, sendfile, splice
+//	                                                   or copy_file_range of others
+//	                                                   may end early who have not
+//	                                                   called fstat since it was cut
+//	reading a file from its   what is there at each  one version, to its end; of
+//	  beginning                 read                   one that has asked for its
+//	                                                   size and reads as much, up to
+//	                                                   128 KiB and 2 s after it was
+//	                                                   opened, that of that size
 //	full filesystem           ENOSPC                 a file of up to 1 MiB that
 //	                                                 was truncated may be written
 //	                                                 again, to its size and
