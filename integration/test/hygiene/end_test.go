@@ -95,8 +95,7 @@ func TestEndInAnUpgrade(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("NOT MEASURED: only root may look at the daemon's memory")
 	}
-	dir := installed.RootsDirectory(t)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := mounted.RootsDirectory(t)
 	command := filepath.Join(dir, "tokenfs")
 	real := shortLivedOf(command)
 	if err := installed.Copy(mounted.Build(t), command, installed.Packaged); err != nil {

@@ -56,7 +56,7 @@ func New(t testing.TB, command string, mode os.FileMode) *User {
 	u := &User{TB: t, UID: nobody, Top: top, runtime: filepath.Join(top, "run"), program: top}
 	owner := u.UID
 	if mode != Private {
-		owner, u.program = 0, RootsDirectory(t)
+		owner, u.program = 0, mounted.RootsDirectory(t)
 	}
 	u.Command = filepath.Join(u.program, "tokenfs")
 	if err := errors.Join(os.Chmod(top, 0o755), os.Chown(top, u.UID, u.UID),
@@ -67,25 +67,6 @@ func New(t testing.TB, command string, mode os.FileMode) *User {
 	u.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + top, "XDG_RUNTIME_DIR=" + u.runtime, "GORACE=atexit_sleep_ms=0"}
 	t.Cleanup(u.end)
 	return u
-}
-
-// RootsDirectory makes a directory that root alone decides on, as /usr/bin is:
-// nothing below /tmp is.
-func RootsDirectory(t testing.TB) string {
-	t.Helper()
-	const parent = "/opt"
-	err := os.MkdirAll(parent, 0o755)
-	dir := ""
-	if err == nil {
-		dir, err = os.MkdirTemp(parent, "tokenfs-test")
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func needed(t testing.TB) {

@@ -32,9 +32,16 @@ var Race = testRace || os.Getenv(RaceVar) != ""
 
 // Build builds the tokenfs command as it is shipped, but for the build tags,
 // and returns its path. A test run with -race gets a command built with -race.
+//
+// As root it is where root alone decides, as a package's is: a keeper of root's
+// executes nothing else in an upgrade.
 func Build(t testing.TB, tags ...string) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "tokenfs")
+	dir := t.TempDir()
+	if os.Geteuid() == 0 {
+		dir = RootsDirectory(t)
+	}
+	out := filepath.Join(dir, "tokenfs")
 	args := []string{"build", "-trimpath", "-tags", strings.Join(tags, ","), "-o", out}
 	if Race {
 		args = append(args, "-race")
@@ -48,6 +55,26 @@ func Build(t testing.TB, tags ...string) string {
 		t.Fatalf("build tokenfs: %v\n%s", err, msg)
 	}
 	return out
+}
+
+// RootsDirectory makes a directory that root alone decides on until the test ends, as
+// /usr/bin is: nothing below /tmp is.
+func RootsDirectory(t testing.TB) string {
+	t.Helper()
+	const parent = "/opt"
+	err := os.MkdirAll(parent, 0o755)
+	dir := ""
+	if err == nil {
+		dir, err = os.MkdirTemp(parent, "tokenfs-test")
+	}
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // A Mount is mounted until its test ends.
