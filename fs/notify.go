@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"sync"
@@ -21,6 +22,20 @@ type Notice struct {
 	Below  uint64 `json:"below,omitempty"`
 }
 
+// maxBelow bounds the numbers that a Notice is about: no session makes as many files.
+const maxBelow = 1 << 32
+
+// Valid says whether a server can have sent it: it is about one thing that can be.
+func (n Notice) Valid() bool {
+	switch {
+	case len(n.Name) > 0:
+		return n.Parent != 0 && n.Ino == 0 && n.Below == 0 && len(n.Name) <= maxName && !bytes.ContainsAny(n.Name, "/\x00")
+	case n.Ino != 0:
+		return n.Parent == 0 && n.Below == 0
+	}
+	return n.Parent == 0 && n.Below != 0 && n.Below <= maxBelow
+}
+
 // Notifier tells the kernel. Writing a notice can block: invalidating pages
 // waits until page faults and dirty pages have been answered, invalidating a
 // name for the lock of its directory. A thread that waits so cannot even be
@@ -34,6 +49,7 @@ type Notifier struct {
 	changed *sync.Cond // something to do, or nothing left
 	inodes  map[uint64]struct{}
 	names   []Notice
+	from    uint64 // and on, up to below
 	below   uint64
 	busy    bool
 	held    bool
@@ -47,9 +63,13 @@ func NewNotifier(fuseFD int, logf func(format string, args ...any)) *Notifier {
 	return n
 }
 
-// Add queues notices. It never waits. Names are its own from then on: they are
-// zeroed once they are told.
-func (n *Notifier) Add(list ...Notice) {
+// maxQueued is how many notices may wait, of either kind: many times what was seen
+// where the kernel was slow to take them.
+const maxQueued = 1 << 18
+
+// Add queues notices. It never waits, and is false if more wait than can be. Names are
+// its own from then on: they are zeroed once they are told.
+func (n *Notifier) Add(list ...Notice) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, notice := range list {
@@ -59,9 +79,12 @@ func (n *Notifier) Add(list ...Notice) {
 		case notice.Ino != 0:
 			n.inodes[notice.Ino] = struct{}{}
 		}
-		n.below = max(n.below, notice.Below)
+		if notice.Below > 0 {
+			n.from, n.below = rootIno, max(n.below, notice.Below)
+		}
 	}
 	n.changed.Broadcast()
+	return len(n.names) <= maxQueued && len(n.inodes) <= maxQueued
 }
 
 // Hold lets nothing more be written, and says whether that came to be within
@@ -107,6 +130,8 @@ func (n *Notifier) await(limit time.Duration, condition func() bool) bool {
 
 func (n *Notifier) pending() bool { return len(n.inodes)+len(n.names) > 0 || n.below != 0 }
 
+const numbersAtOnce = 4096
+
 func (n *Notifier) run() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -116,10 +141,14 @@ func (n *Notifier) run() {
 			n.changed.Wait()
 			continue
 		}
-		names, inodes, below := n.names, maps.Clone(n.inodes), n.below
+		// A few numbers at a time: names shall not wait for millions of them.
+		names, inodes, from, below := n.names, maps.Clone(n.inodes), n.from, min(n.below, n.from+numbersAtOnce)
 		n.names = nil
 		clear(n.inodes)
-		n.below, n.busy = 0, true
+		if n.from = below; below == n.below {
+			n.below = 0
+		}
+		n.busy = true
 		n.mu.Unlock()
 		// Names first: until then a path may still lead to an old inode.
 		for _, e := range names {
@@ -129,7 +158,7 @@ func (n *Notifier) run() {
 		for _, ino := range slices.Sorted(maps.Keys(inodes)) {
 			n.sendInode(ino)
 		}
-		for ino := uint64(rootIno); ino < below; ino++ {
+		for ino := from; ino < below; ino++ {
 			n.sendInode(ino)
 		}
 		n.mu.Lock()

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +30,8 @@ type child struct {
 	answers chan toKeeper
 	notes   *fs.Notifier
 	locked  *lockedDown // set before ready
+	serves  bool        // it has said that it is ready
+	logged  int         // lines
 	logf    func(format string, args ...any)
 
 	ending sync.Mutex
@@ -135,37 +136,4 @@ func (c *child) relay(said *os.File) {
 		}
 	}
 	io.Copy(io.Discard, said)
-}
-
-func (c *child) listen() {
-	in := &handover.RightsReader{Conn: c.conn}
-	defer in.Close()
-	lines := newLineReader(in)
-	defer lines.end()
-	for {
-		line, err := lines.next()
-		if err != nil {
-			return
-		}
-		var m toKeeper
-		if json.Unmarshal(line, &m) != nil {
-			c.kill()
-			return
-		}
-		switch {
-		case m.Locked != nil:
-			c.guard(m.Locked, in.Take())
-		case m.Ready:
-			close(c.ready)
-		case m.Log != "":
-			c.logf("%s", m.Log)
-		case m.Notice != nil:
-			c.notes.Add(*m.Notice)
-		default:
-			select {
-			case c.answers <- m:
-			default: // nobody asked
-			}
-		}
-	}
 }

@@ -22,7 +22,7 @@
 // # Files
 //
 //	daemon.go, logins.go, claim.go, private.go   the keeper, from its start to its end
-//	supervisor.go, child.go, watch.go, patience.go, thread.go   its workers, and when one is replaced
+//	supervisor.go, child.go, hear.go, watch.go, patience.go, thread.go   its workers, and when one is replaced
 //	calls.go, lines.go                           what the keeper says to a worker
 //	worker.go, lockdown.go, collect.go           the worker
 //	control.go, protocol.go, verbs.go            the control socket, as served
