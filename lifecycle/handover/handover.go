@@ -255,7 +255,7 @@ func readWithin(conn *net.UnixConn, limit time.Duration, read func() error) erro
 	}
 }
 
-// A rightsReader reads a stream on which descriptors may come; it keeps the
+// A RightsReader reads a stream on which descriptors may come; it keeps the
 // last one.
 type RightsReader struct {
 	Conn *net.UnixConn

@@ -312,3 +312,42 @@ func TestReaderOfABrokenConnection(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// Whatever comes over a handover is a value of the kind that is waited for, with no
+// more descriptors than may come, or an error that leaves none of them open.
+func FuzzReceiveState(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, '1'}, uint8(2))
+	f.Add([]byte{0, 0, 0, 4, 'n', 'u', 'l', 'l'}, uint8(0))
+	f.Add([]byte{0, 0, 0, 9, '1'}, uint8(1))
+	f.Add([]byte{255, 255, 255, 255, '1'}, uint8(3))
+	f.Add([]byte{0, 0}, uint8(5))
+	f.Fuzz(func(t *testing.T, said []byte, files uint8) {
+		if len(said) == 0 || len(said) > 64<<10 {
+			t.Skip("nothing is sent, or more than a socket takes at once")
+		}
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taker, err := connOf(pair[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer taker.Close()
+		before := openFiles(t)
+		rights := rightsOf(slices.Repeat([]int{0}, int(files%8)))
+		if err := unix.Sendmsg(pair[0], said, rights, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(pair[0])
+		var v struct{ X int }
+		fds, err := ReceiveWithin(taker, Timeout, &v, 0, 2)
+		if len(fds) > 2 || err != nil && len(fds) > 0 {
+			t.Errorf("%d descriptors, %v", len(fds), err)
+		}
+		process.CloseAll(fds)
+		if after := openFiles(t); after != before-1 {
+			t.Errorf("%d files are open, and %d were", after, before)
+		}
+	})
+}
