@@ -24,37 +24,41 @@ func (c *child) listen() {
 	defer lines.end()
 	for {
 		line, err := lines.next()
-		if err == nil {
-			err = c.hear(line, in)
-		} else if !errors.Is(err, bufio.ErrTooLong) {
+		var nonsense string
+		switch {
+		case err == nil:
+			nonsense = c.hear(line, in)
+		case errors.Is(err, bufio.ErrTooLong):
+			nonsense = "a line without end"
+		default:
 			return
 		}
-		if err != nil {
-			c.logf("the worker was ended for what it said: %v", err)
+		if nonsense != "" {
+			c.logf("the worker was ended for what it said to its keeper: %s: please report it", nonsense)
 			c.kill()
 			return
 		}
 	}
 }
 
-// hear does what one message asks for. An error is one that no worker of ours sends;
-// it has nothing of the message in it.
-func (c *child) hear(line []byte, in *handover.RightsReader) error {
+// hear does what one message asks for, and says what is wrong with one that no worker
+// of ours sends, in words that have nothing of the message in them.
+func (c *child) hear(line []byte, in *handover.RightsReader) (nonsense string) {
 	var m toKeeper
 	if json.Unmarshal(line, &m) != nil {
-		return errors.New("no message")
+		return "no message"
 	}
 	switch {
 	case m.kinds() != 1:
-		return errors.New("several messages in one, or none")
+		return "several messages in one, or none"
 	case m.Locked != nil:
 		if c.locked != nil {
-			return errors.New("locked down, twice")
+			return "locked down, twice"
 		}
 		c.guard(m.Locked, in.Take())
 	case m.Ready:
 		if c.locked == nil || c.serves {
-			return errors.New("ready, before it was locked down or twice")
+			return "ready, before it was locked down or twice"
 		}
 		c.serves = true
 		close(c.ready)
@@ -62,11 +66,11 @@ func (c *child) hear(line []byte, in *handover.RightsReader) error {
 		if c.logged++; c.logged < maxLogged {
 			c.logf("%s", m.Log)
 		} else if c.logged == maxLogged {
-			c.logf("the worker has logged %d lines: what more it has to say is left out", maxLogged)
+			c.logf("the worker has logged %d lines: more are left out", maxLogged)
 		}
 	case m.Notice != nil:
 		if !m.Notice.Valid() || !c.notes.Add(*m.Notice) {
-			return errors.New("a notice that no server has, or too many")
+			return "a notice that no server has, or too many"
 		}
 	default:
 		select {
@@ -74,7 +78,7 @@ func (c *child) hear(line []byte, in *handover.RightsReader) error {
 		default: // nobody asked
 		}
 	}
-	return nil
+	return ""
 }
 
 // kinds counts what is said in one message.

@@ -72,9 +72,9 @@ func TestWorkerTalksNonsense(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := testChild(t, victim(t))
 			for i, line := range said {
-				err := c.hear([]byte(line), &handover.RightsReader{})
-				if last := i == len(said)-1; (err != nil) != last {
-					t.Errorf("%.60s: %v", line, err)
+				nonsense := c.hear([]byte(line), &handover.RightsReader{})
+				if last := i == len(said)-1; (nonsense != "") != last {
+					t.Errorf("%.60s: %q", line, nonsense)
 				}
 			}
 		})
@@ -85,8 +85,8 @@ func TestWorkerTalksSense(t *testing.T) {
 	c, logged := testChild(t, victim(t))
 	for _, line := range []string{saidLocked, saidReady, `{"log":"x"}`, `{"notice":{"parent":1,"name":"eA=="}}`, `{"notice":{"ino":5}}`,
 		`{"notice":{"below":70000}}`, `{"id":1,"error":"no such file","errno":2}`, `{"id":2}`, `{"id":3}`} {
-		if err := c.hear([]byte(line), &handover.RightsReader{}); err != nil {
-			t.Errorf("%s: %v", line, err)
+		if nonsense := c.hear([]byte(line), &handover.RightsReader{}); nonsense != "" {
+			t.Errorf("%s: %s", line, nonsense)
 		}
 	}
 	select {
@@ -101,8 +101,8 @@ func TestWorkerTalksSense(t *testing.T) {
 		t.Errorf("logged %q", *logged)
 	}
 	for range 10 * maxLogged {
-		if err := c.hear([]byte(`{"log":"x"}`), &handover.RightsReader{}); err != nil {
-			t.Fatal(err)
+		if nonsense := c.hear([]byte(`{"log":"x"}`), &handover.RightsReader{}); nonsense != "" {
+			t.Fatal(nonsense)
 		}
 	}
 	if len(*logged) != maxLogged {
@@ -154,7 +154,7 @@ func FuzzWorkerMessages(f *testing.F) {
 		c, logged := testChild(t, pid)
 		for line := range bytes.SplitSeq(said, []byte("\n")) {
 			// An own copy: names of notices are kept until they are told.
-			if c.hear(bytes.Clone(line), &handover.RightsReader{}) != nil {
+			if c.hear(bytes.Clone(line), &handover.RightsReader{}) != "" {
 				break
 			}
 		}
