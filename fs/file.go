@@ -56,7 +56,7 @@ func (s *Server) opened(r *request, n *inode, flags, openIn uint32) uint32 {
 		}
 		if writes {
 			s.letGo(s.handles.put(fh, 0, 0))
-		} else if flags&unix.O_ACCMODE == unix.O_RDONLY && n.size > 0 && n.size <= maxIO {
+		} else if flags&unix.O_ACCMODE == unix.O_RDONLY && n.size > 0 && n.size <= draftMost {
 			s.letGo(s.handles.put(fh, n.data.id, 0)) // see source
 		}
 	case writes && s.mayDraft(n):

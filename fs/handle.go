@@ -99,6 +99,16 @@ func (h handles) drop(fh uint64) (lost uint64) {
 	return h.id[i]
 }
 
+// opened has those who have opened a file when there were some contents, and have
+// read nothing, count as having opened it when there were others.
+func (h handles) opened(from, to uint64) {
+	for i, id := range h.id {
+		if id == from && h.read[i] == 0 {
+			atomic.StoreUint64(&h.id[i], to)
+		}
+	}
+}
+
 // begun says whether something was read of the contents that the handle at i reads.
 func (h handles) begun(i int) bool { return h.id[i] != 0 && h.read[i] != 0 }
 

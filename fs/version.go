@@ -129,7 +129,10 @@ func (s *Server) move(from, to *inode) {
 // as long as somebody reads it.
 func (s *Server) replace(v *version) {
 	n := v.of
-	if s.reading(n, n.data.id, n.size <= maxIO) {
+	if n.size > maxIO { // nobody reads that in one go
+		s.handles.opened(n.data.id, v.data.id)
+	}
+	if s.reading(n, n.data.id, true) {
 		s.boundFormer(n)
 		former := s.newVersion(n, draft{first: time.Now()})
 		former.size = n.size
@@ -243,11 +246,7 @@ func (s *Server) boundFormer(n *inode) {
 		return
 	}
 	slices.SortFunc(list, func(a, b *version) int { return a.first.Compare(b.first) })
-	for i, id := range s.handles.id {
-		if id == list[0].data.id && s.handles.read[i] == 0 {
-			atomic.StoreUint64(&s.handles.id[i], list[1].data.id)
-		}
-	}
+	s.handles.opened(list[0].data.id, list[1].data.id)
 	s.discardVersion(list[0])
 }
 

@@ -172,6 +172,18 @@ func TestFormerVersionsGoWithTheirReaders(t *testing.T) {
 	}
 }
 
+// So it is where the version when it was opened was too long for that.
+func TestLoadOfASizeAfterALongVersion(t *testing.T) {
+	b, node, _ := newLoad(t)
+	b.save(t, node, text('z', maxIO+1))
+	fh := b.open(t, node, unix.O_RDONLY)
+	b.save(t, node, before)
+	b.save(t, node, text('l', 20000))
+	if got, _ := b.readBy(node, fh, 0, len(before)); !bytes.Equal(got, before) {
+		t.Errorf("%d bytes %.10q", len(got), got)
+	}
+}
+
 // Who has asked for the size of a file, and reads as much in one go, gets that version
 // as a whole if a longer one took its place in between.
 func TestLoadOfASizeThatWasAsked(t *testing.T) {
