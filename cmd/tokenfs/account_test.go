@@ -255,10 +255,11 @@ func (a *account) fails(word, script string) {
 	}
 }
 
-// eventually waits for something that happens by itself.
+// eventually waits for something that happens by itself, for as long as only what
+// never happens takes.
 func (a *account) eventually(what string, done func() bool) {
 	a.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			a.Fatalf("never happened: %s", what)
 		}
@@ -343,7 +344,7 @@ type daemonProcess struct {
 // wantExit waits for the daemon to end, and checks how.
 func (d *daemonProcess) wantExit(code int, words string) {
 	d.a.Helper()
-	timeout := time.AfterFunc(15*time.Second, func() { d.Process.Kill() })
+	timeout := time.AfterFunc(time.Minute, func() { d.Process.Kill() })
 	defer timeout.Stop()
 	d.Wait()
 	if got := d.ProcessState.ExitCode(); got != code || !strings.Contains(d.stderr.String(), words) {

@@ -211,10 +211,9 @@ func TestBusyUnmount(t *testing.T) {
 		}
 		defer func() { busy.Process.Kill(); busy.Wait() }()
 		out.Read(make([]byte, 10))
-		start := time.Now()
-		a.tokenfs(exitOK, "still in use", "unmount")
-		if d := time.Since(start); d > 2*time.Second {
-			a.Errorf("took %v", d)
+		a.tokenfs(exitOK, "still in use", "unmount") // which does not wait for it
+		if ended(busy.Process.Pid) {
+			a.Error("what used it has ended")
 		}
 		a.nothingLeft(pid)
 	})
