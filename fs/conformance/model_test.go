@@ -207,7 +207,8 @@ func (a *arena) model(t *testing.T, seed uint64, total int, set func(*generator)
 
 // TestModel drives the same random operations on tokenfs and on tmpfs: without
 // drafts, and with drafts that end with the operation that has begun them. What
-// they are in between tmpfs cannot tell: see TestDraftModel.
+// they are in between tmpfs cannot tell: FuzzDrafts of package fs holds that against a
+// model.
 func TestModel(t *testing.T) {
 	for name, whole := range map[string]bool{"in place": false, "whole saves": true} {
 		t.Run(name, func(t *testing.T) {
