@@ -12,9 +12,6 @@ import (
 	"tokenfs/integration/test/installed"
 )
 
-// answerLimit is how long a worker may leave a question unanswered.
-const answerLimit = 2 * time.Second
-
 // afflictions are what a worker can suffer from when it is asked for something.
 // Each returns when the worker suffers, and says how to end it.
 var afflictions = map[string]func(u *installed.User, o orders) (end func()){
