@@ -19,15 +19,8 @@ type client struct {
 	N      int // which of them this is
 }
 
-// runClients runs n processes of a role, lets them go at the same moment and
-// returns the error of each.
-func runClients(t testing.TB, role string, dir string, n, rounds int) []error {
-	t.Helper()
-	errs, _ := hearClients(t, role, dir, n, rounds)
-	return errs
-}
-
-// hearClients returns what they said as well.
+// hearClients runs n processes of a role, lets them go at the same moment, and returns
+// the error of each and what it said.
 func hearClients(t testing.TB, role string, dir string, n, rounds int) (errs []error, said [][]byte) {
 	t.Helper()
 	gate, open, err := os.Pipe()
@@ -77,7 +70,7 @@ func hearClients(t testing.TB, role string, dir string, n, rounds int) (errs []e
 	return errs, said
 }
 
-// waitForStart is the other end of runClients.
+// waitForStart is the other end of hearClients.
 func waitForStart() {
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
