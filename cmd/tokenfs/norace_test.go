@@ -4,3 +4,5 @@ package main
 
 // pssLimit is what a filesystem that holds nothing may take.
 const pssLimit = 20 << 20
+
+const raceDetector = false
