@@ -20,6 +20,7 @@ import (
 
 	"tokenfs/crypt"
 	"tokenfs/lifecycle/fault"
+	"tokenfs/lifecycle/handover"
 	"tokenfs/lifecycle/mount"
 	"tokenfs/lifecycle/process"
 	"tokenfs/lifecycle/session"
@@ -219,6 +220,9 @@ func (d *daemon) prepareUpgrade() (_ *upgrading, err error) {
 	if limit, err := memoryLimitHere(); err == nil && limit.Bytes < perFilesystem {
 		return nil, fmt.Errorf("upgrade to %s: with a memory limit of %d KiB, of %s, two versions do not fit side by side: unmount, and mount again with the new one", d.program.Path, limit.Bytes>>10, limit.Of)
 	}
+	// For a reload there is no more time than for a start, which a login waits for. Each
+	// step of an upgrade has a limit of its own.
+	process.Notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (rehearsalLimit + 4*handover.Timeout).Microseconds()))
 	file, err := d.program.open()
 	if err != nil {
 		return nil, err

@@ -150,6 +150,11 @@ func TestReexecAndReload(t *testing.T) {
 	if said := s.do("tokenfs upgrade >/dev/null; systemctl --user is-active tokenfs; tokenfs status --json | grep -o '\"upgrades\": *[0-9]*'; cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "active\n\"upgrades\": 2\nsecret\nmore" {
 		t.Errorf("after an upgrade: %q\n%s", said, u.journal())
 	}
+	// systemd gives a reload no more time than a start; the keeper asks for more.
+	slow := `mkdir -p ~/.config/systemd/user/tokenfs.service.d && printf '[Service]\nExecReload=\nExecReload=/bin/sh -c "tokenfs upgrade && sleep 3"\n' >~/.config/systemd/user/tokenfs.service.d/slow.conf && systemctl --user daemon-reload`
+	if said := s.do(slow + "; systemctl --user reload tokenfs && echo reloaded; cat $XDG_RUNTIME_DIR/tokenfs/token"); said != "reloaded\nsecret\nmore" {
+		t.Errorf("after a slow reload: %q\n%s", said, u.journal())
+	}
 	u.seen("an open file went through daemon-reexec, daemon-reload, reload (an upgrade) and tokenfs upgrade")
 	s.end()
 	u.gone()
