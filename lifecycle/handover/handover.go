@@ -266,7 +266,7 @@ func (r *RightsReader) Read(b []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := r.Conn.ReadMsgUnix(b, oob)
 	if err != nil {
-		return max(n, 0), err // -1 where the kernel has read nothing
+		return 0, err // recvmsg(2) has -1 then
 	}
 	if messages, e := unix.ParseSocketControlMessage(oob[:oobn]); e == nil {
 		for _, m := range messages {
@@ -275,9 +275,9 @@ func (r *RightsReader) Read(b []byte) (int, error) {
 		}
 	}
 	if n == 0 {
-		err = io.EOF
+		return 0, io.EOF
 	}
-	return max(n, 0), err // recvmsg(2) has -1 where it failed
+	return n, nil
 }
 
 // Take returns the descriptor that came last, or -1.

@@ -292,27 +292,6 @@ func TestKillTimerHelper(t *testing.T) {
 	select {}
 }
 
-// A connection that the other side resets ends without a count that no reader may
-// return.
-func TestReaderOfABrokenConnection(t *testing.T) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := connOf(fds[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("not read")); err != nil {
-		t.Fatal(err)
-	}
-	unix.Close(fds[1]) // with something unread, which resets it
-	if n, err := (&RightsReader{Conn: conn}).Read(make([]byte, 10)); n != 0 || err == nil {
-		t.Errorf("%d bytes, %v", n, err)
-	}
-}
-
 // Whatever comes over a handover is a value of the kind that is waited for, with no
 // more descriptors than may come, or an error that leaves none of them open.
 func FuzzReceiveState(f *testing.F) {
