@@ -43,6 +43,7 @@ func (n Notice) Valid() bool {
 // answered, and it holds no lock meanwhile.
 type Notifier struct {
 	fuse int
+	most int // notices that may wait, of either kind
 	logf func(format string, args ...any)
 
 	mu      sync.Mutex
@@ -55,17 +56,15 @@ type Notifier struct {
 	held    bool
 }
 
-// NewNotifier starts one for a connection.
-func NewNotifier(fuseFD int, logf func(format string, args ...any)) *Notifier {
-	n := &Notifier{fuse: fuseFD, logf: logf, inodes: make(map[uint64]struct{})}
+// NewNotifier starts one for a connection of a filesystem of so many inodes at most. A
+// wipe has a notice or two for each, which all wait while the kernel takes none; four
+// times as many leave room for names that are links.
+func NewNotifier(fuseFD, inodes int, logf func(format string, args ...any)) *Notifier {
+	n := &Notifier{fuse: fuseFD, most: 4*inodes + 1024, logf: logf, inodes: make(map[uint64]struct{})}
 	n.changed = sync.NewCond(&n.mu)
 	go n.run()
 	return n
 }
-
-// maxQueued is how many notices may wait, of either kind: many times what was seen
-// where the kernel was slow to take them.
-const maxQueued = 1 << 18
 
 // Add queues notices. It never waits, and is false if more wait than can be. Names are
 // its own from then on: they are zeroed once they are told.
@@ -84,7 +83,7 @@ func (n *Notifier) Add(list ...Notice) bool {
 		}
 	}
 	n.changed.Broadcast()
-	return len(n.names) <= maxQueued && len(n.inodes) <= maxQueued
+	return len(n.names) <= n.most && len(n.inodes) <= n.most
 }
 
 // Hold lets nothing more be written, and says whether that came to be within

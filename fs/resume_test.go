@@ -41,7 +41,7 @@ func runWorker() error {
 		return err
 	}
 	cfg := resumeConfig()
-	notifier := NewNotifier(firstFD, cfg.Logf)
+	notifier := NewNotifier(firstFD, cfg.Inodes, cfg.Logf)
 	cfg.Notify = func(n Notice) { notifier.Add(n) }
 	s, err := New(firstFD, mem, cfg)
 	if err != nil {

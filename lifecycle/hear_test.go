@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,8 @@ import (
 
 // nowhere is never closed: a notifier may still be at work when its test is over.
 var nowhere = sync.OnceValues(func() (*os.File, error) { return os.OpenFile(os.DevNull, os.O_WRONLY, 0) })
+
+const testInodes = 100
 
 // testChild is a process that is no worker, with a kernel that takes every notice, and
 // what is logged about it.
@@ -32,7 +35,7 @@ func testChild(t testing.TB, pid int) (c *child, logged *[]string) {
 	logged = new([]string)
 	logf := func(format string, args ...any) { *logged = append(*logged, fmt.Sprintf(format, args...)) }
 	return &child{Handle: process.Handle{Pid: pid, Fd: -1}, died: make(chan struct{}), ready: make(chan struct{}),
-		answers: make(chan toKeeper, 1), notes: fs.NewNotifier(int(kernel.Fd()), logf), logf: logf}, logged
+		answers: make(chan toKeeper, 1), notes: fs.NewNotifier(int(kernel.Fd()), testInodes, logf), logf: logf}, logged
 }
 
 // victim is a process that the keeper may take from what it likes.
@@ -108,6 +111,28 @@ func TestWorkerTalksSense(t *testing.T) {
 	if len(*logged) != maxLogged {
 		t.Errorf("of a worker that does not stop, %d lines were logged", len(*logged))
 	}
+}
+
+// A wipe has a notice for each name and inode, and the kernel may take none meanwhile.
+// More than that is not collected.
+func TestWorkerNoticesAreBounded(t *testing.T) {
+	c, _ := testChild(t, victim(t))
+	if !c.notes.Hold(time.Minute) {
+		t.Fatal("the notifier is never at rest")
+	}
+	defer c.notes.Release()
+	for ino := range 2 * testInodes {
+		if !c.notes.Add(fs.Notice{Parent: 1, Name: []byte("x")}, fs.Notice{Ino: uint64(ino + 1)}) {
+			t.Fatalf("notice %d of an honest worker is refused", ino)
+		}
+	}
+	const most = 100 * testInodes
+	for range most {
+		if c.hear([]byte(`{"notice":{"parent":1,"name":"eA=="}}`), &handover.RightsReader{}) != "" {
+			return
+		}
+	}
+	t.Errorf("%d notices are kept", most)
 }
 
 // Neither a line without end nor nonsense leaves a worker that nobody hears.

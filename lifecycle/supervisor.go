@@ -55,7 +55,7 @@ type supervisor struct {
 
 func newSupervisor(memory *crypt.Memory, fuse int, state workerState, logf func(string, ...any)) *supervisor {
 	s := &supervisor{memory: memory, fuse: fuse, state: state, logf: logf, over: make(chan error, 1), calls: make(chan struct{}, 1)}
-	s.notes = fs.NewNotifier(fuse, logf)
+	s.notes = fs.NewNotifier(fuse, state.Inodes, logf)
 	s.state.Secret, s.state.Why = memory.FDs().Secret, memory.FDs().Why
 	s.changed = sync.NewCond(&s.mu)
 	return s
