@@ -26,7 +26,7 @@
 //	calls.go, lines.go                           what the keeper says to a worker
 //	worker.go, lockdown.go, collect.go           the worker
 //	control.go, protocol.go, verbs.go            the control socket, as served
-//	client.go, holder.go                         and as used; tokenfs hold
+//	client.go, unmount.go, holder.go             and as used; tokenfs hold
 //	status.go, processes.go, journal.go, memorylimit.go, initonfree.go   what status tells
 //	inherited.go                                 what the keeper does not take from its caller
 //	upgrade.go, upgradeholder.go, resume.go, rehearsal.go, newprogram.go, inotify.go   upgrades

@@ -16,7 +16,7 @@ import (
 // neither the old program nor yet the new one in safety. Any program of the user
 // may stop or kill either of them in that moment, and connect to whatever it
 // likes. So the holder gives to nobody but the process that it was started by
-// (handover.go), and it does not last:
+// (package handover), and it does not last:
 //
 //	the keeper ends          the holder destroys the keys and ends, stopped or
 //	                         not; the kernel sees to it (package orphan)

@@ -131,7 +131,7 @@ func TestEndWithoutClose(t *testing.T) {
 }
 
 // A saver that is stopped in the middle shows nothing of what it has written, then
-// all of it, as whoever watches a log wants; and its save counts when it goes on.
+// all of it, as a reader of a log wants. Its save counts when it goes on.
 func TestSaverIsStopped(t *testing.T) {
 	path, old, m := newCache(t)
 	others := newBystander(t)

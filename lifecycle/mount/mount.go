@@ -157,7 +157,7 @@ func (m *Mount) PlaintextBeneath() ([]string, error) {
 	return entries(m.Beneath, 16)
 }
 
-// MountTable is the one that the mount is in.
+// mountTable is the one that the mount is in.
 func (m *Mount) mountTable() ([]Entry, error) {
 	if m.Table == nil {
 		return Table()

@@ -22,7 +22,7 @@ import (
 
 // The launcher is the process that a command of tokenfs run begins as. In
 // namespaces of its own it finds the place for the mount, which its keeper makes
-// from outside (inside.go), and then executes the command in its own place, so that
+// from outside (inside.go of package mount), and then executes the command in its own place, so that
 // the command is a child of tokenfs run as it would be of a shell.
 
 // launcherVar holds the number of the descriptor that is the launcher's end of a

@@ -32,8 +32,8 @@ func KeeperOf() (k Keeper, err error) {
 // Private says whether the mount is not for this keeper to make.
 func (k Keeper) Private() bool { return k.Handover != 0 }
 
-// A keeper is asked by a launcher to mount on the directory that comes with the
-// offer, or at its path over what is mounted there; with it come the namespaces.
+// Offer is what a launcher asks its keeper: to mount on the directory that comes with
+// it, or at its path over what is mounted there. The namespaces come with it, too.
 // Instead there can be an error.
 type Offer struct {
 	Path  string `json:"path"`
@@ -42,7 +42,7 @@ type Offer struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Made is the answer.
+// Made is the keeper's answer.
 type Made struct {
 	Error string `json:"error,omitempty"`
 }
